@@ -1,0 +1,162 @@
+"""One picture as a single-frame RGB Secondary Capture in the geometry of its source (PS3.3 A.8.1).
+
+With the Image Plane and Frame of Reference modules viewers cross-reference and scroll the pictures with the
+series they explain. Geometry holds for the left pane, whose top-left pixel is the picture's; the plain
+slice, the colour bar and the words stand right of it and below it.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from highdicom.sr import CodedConcept
+from pydicom import Dataset
+from pydicom.sequence import Sequence as ItemSequence
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from dicom_node import codes
+from dicom_node.evidence import Evidence, InstanceReference, build_series_references
+from dicom_node.frames import Frame, orientation_letters
+from dicom_node.part10 import build_file_meta
+from dicom_node.report import ATTENTION_SENTENCE, RESEARCH_SENTENCE, Report
+from dicom_node.uids import derive_uid
+
+SERIES_NUMBER = 9901
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CaptureBuilder:
+    """Builds the Secondary Captures of one report.
+
+    The references to all inputs are made once and shared: a study has hundreds of them, a report dozens of
+    captures.
+    """
+
+    report: Report
+    evidence: Evidence
+    _sources: tuple[Dataset, ...] = field(init=False)
+    _series: ItemSequence = field(init=False)
+
+    def __post_init__(self) -> None:
+        sources = tuple(_build_source(instance) for instance in self.evidence.instances)
+        object.__setattr__(self, "_sources", sources)
+        object.__setattr__(self, "_series", build_series_references(self.evidence.instances))
+
+    def build(
+        self, frame: Frame, affine: npt.NDArray[np.float64], page: npt.NDArray[np.uint8], number: int
+    ) -> Dataset:
+        """Build the capture of `frame`; `number` is its instance number.
+
+        `affine` maps (row, column, millimetres) of `page`, RGB of shape (row, column, 3), to RAS+
+        millimetres.
+        """
+        dataset = _build_header(self.report, self.evidence, frame.reference, number)
+        shown = frame.reference
+        dataset.SourceImageSequence = [
+            _build_shown_source(shown) if item.ReferencedSOPInstanceUID == shown.sop_instance_uid else item
+            for item in self._sources
+        ]
+        dataset.ReferencedSeriesSequence = self._series
+        _add_geometry(dataset, frame, affine)
+        _add_pixels(dataset, page, frame.dataset)
+        dataset.file_meta = build_file_meta(dataset)
+        return dataset
+
+
+def _build_header(report: Report, evidence: Evidence, source: InstanceReference, number: int) -> Dataset:
+    date, time = report.dicom_date_time(evidence.header)
+    dataset = Dataset()
+    dataset.update(evidence.header)
+    dataset.SOPClassUID = SecondaryCaptureImageStorage
+    dataset.SOPInstanceUID = derive_uid(
+        report.result_id, "attention image", source.sop_instance_uid, str(source.frame_number)
+    )
+    dataset.InstanceCreationDate = dataset.SeriesDate = dataset.ContentDate = date
+    dataset.InstanceCreationTime = dataset.SeriesTime = dataset.ContentTime = time
+    dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = date, time
+    dataset.Modality = "OT"
+    dataset.SeriesInstanceUID = derive_uid(report.result_id, "attention series", evidence.study_instance_uid)
+    dataset.SeriesNumber = SERIES_NUMBER
+    dataset.SeriesDescription = report.series_description("AI glioma attention on T1ce")
+    dataset.BodyPartExamined = "BRAIN"
+    dataset.InstanceNumber = number
+    dataset.ConversionType = "WSD"
+    dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+    _add_device(dataset, report)
+    _add_statements(dataset, report)
+    return dataset
+
+
+def _add_device(dataset: Dataset, report: Report) -> None:
+    device = report.device
+    dataset.Manufacturer = dataset.SecondaryCaptureDeviceManufacturer = device.manufacturer
+    dataset.ManufacturerModelName = device.model_name
+    dataset.SecondaryCaptureDeviceManufacturerModelName = device.model_name
+    dataset.DeviceSerialNumber = device.serial_number
+    dataset.SoftwareVersions = dataset.SecondaryCaptureDeviceSoftwareVersions = device.software_version
+
+
+def _add_statements(dataset: Dataset, report: Report) -> None:
+    # The attribute asks for *identifying* annotation (PS3.3 C.7.6.1.1.5), and none is drawn.
+    dataset.BurnedInAnnotation = "NO"
+    dataset.RecognizableVisualFeatures = "NO"
+    marks = f"{RESEARCH_SENTENCE}. " if report.research_use_only else ""
+    dataset.ImageComments = f"{marks}{report.algorithm.training_statement}"
+    dataset.DerivationDescription = (
+        f"{marks}Attention of {report.algorithm.short_text} over the source image. {ATTENTION_SENTENCE}"
+    )
+
+
+def _build_source(instance: InstanceReference) -> Dataset:
+    item = instance.build_item()
+    item.SpatialLocationsPreserved = "NO"
+    return item
+
+
+def _build_shown_source(shown: InstanceReference) -> Dataset:
+    item = shown.build_item()
+    item.SpatialLocationsPreserved = "YES"
+    item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.SOURCE_IMAGE)]
+    return item
+
+
+def _add_geometry(dataset: Dataset, frame: Frame, affine: npt.NDArray[np.float64]) -> None:
+    """Add Image Plane and Frame of Reference of the left pane; `affine` is the magnified one (RAS+)."""
+    source = frame.dataset
+    lps = np.diag([-1.0, -1.0, 1.0]) @ affine[:3]
+    spacing = np.linalg.norm(lps[:, :2], axis=0)
+    row, column = lps[:, 1] / spacing[1], lps[:, 0] / spacing[0]
+    dataset.PixelSpacing = [_decimal(value) for value in spacing]
+    dataset.PatientOrientation = [orientation_letters(affine[:3, 1]), orientation_letters(affine[:3, 0])]
+    # A position means nothing, and is not allowed, without the frame of reference that it is in.
+    if source.get("FrameOfReferenceUID"):
+        dataset.FrameOfReferenceUID = source.FrameOfReferenceUID
+        dataset.PositionReferenceIndicator = source.get("PositionReferenceIndicator") or ""
+        dataset.ImagePositionPatient = [_decimal(value) for value in lps[:, 3]]
+        dataset.ImageOrientationPatient = [_decimal(value) for value in (*row, *column)]
+        dataset.SliceThickness = frame.functional("PixelMeasuresSequence").get("SliceThickness")
+    if source.get("AcquisitionNumber") is not None:
+        dataset.AcquisitionNumber = source.AcquisitionNumber
+
+
+def _decimal(value: float) -> str:
+    """Write a decimal string of at most 16 characters (PS3.5 6.2, DS), to a tenth of a nanometre."""
+    # Adding zero turns a rounded -0.0 into 0.0.
+    return f"{round(value, 7) + 0.0:.7f}".rstrip("0").rstrip(".")
+
+
+def _add_pixels(dataset: Dataset, page: npt.NDArray[np.uint8], source: Dataset) -> None:
+    dataset.LossyImageCompression = "00"
+    if source.get("LossyImageCompression") == "01":
+        for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+            if keyword in source:
+                dataset.add(source[keyword])
+    dataset.SamplesPerPixel = 3
+    dataset.PhotometricInterpretation = "RGB"
+    dataset.PlanarConfiguration = 0
+    dataset.Rows, dataset.Columns = page.shape[:2]
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit = 7
+    dataset.PixelRepresentation = 0
+    pixels = page.tobytes()
+    dataset.PixelData = pixels + b"\x00" * (len(pixels) % 2)

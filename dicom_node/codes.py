@@ -1,0 +1,45 @@
+"""Coded concepts of what is sent back, and the private scheme's declaration.
+
+The grade's concept name is private on purpose: the standard codes for a tumour grade mean histology, which
+an image-based prediction must not look like. Values are NCI Thesaurus concepts.
+"""
+
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from pydicom.sr.coding import Code
+
+from model.grade import Grade
+
+PRIVATE_SCHEME = "99GGAI"
+
+# PS3.16 CID 7021. OHIF throws on (126000, DCM) without coordinates; this title opens as text.
+REPORT_TITLE = Code("126001", "DCM", "Oncology Measurement Report")
+# The brain MR codes of LOINC are not in CID 100, which TID 1500 demands.
+PROCEDURE_REPORTED = Code("25056-3", "LN", "MRI unspecified body region")
+COMMENT = Code("121106", "DCM", "Comment")
+
+FINDING_CATEGORY = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+FINDING = Code("C3059", "NCIt", "Glioma")
+FINDING_SITE = Code("12738006", "SCT", "Brain")
+ALGORITHM_FAMILY = Code("123110", "DCM", "Artificial Intelligence")
+
+PREDICTED_GRADE = Code("GRADE", PRIVATE_SCHEME, "AI-predicted glioma grade")
+HGG_PROBABILITY = Code("PHGG", PRIVATE_SCHEME, "Probability of high-grade glioma")
+PERCENT = Code("%", "UCUM", "Percent")
+GRADES = {
+    Grade.HGG: Code("C4822", "NCIt", "High Grade Glioma"),
+    Grade.LGG: Code("C132067", "NCIt", "Low Grade Glioma"),
+}
+
+SOURCE_OF_MEASUREMENT = Code("121112", "DCM", "Source of Measurement")
+VISUAL_EXPLANATION = Code("130401", "DCM", "Visual explanation")
+SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
+
+
+def build_private_scheme() -> CodingSchemeIdentificationItem:
+    """Declare 99GGAI for the Coding Scheme Identification Sequence (PS3.3 C.12.1.1.1)."""
+    return CodingSchemeIdentificationItem(
+        designator=PRIVATE_SCHEME,
+        name="gliograde private codes",
+        version="1",
+        responsible_organization="gliograde",
+    )

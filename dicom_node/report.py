@@ -1,0 +1,167 @@
+"""What a result says, and the one place where it is put into words."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from pydicom import Dataset
+
+from model.grade import Contrast, Grade, GradePrediction
+
+MANUFACTURER = "gliograde"
+"""Manufacturer (0008,0070) of every object that we build; by it we know ours when one comes back."""
+RESEARCH_SENTENCE = "RESEARCH USE ONLY - NOT FOR CLINICAL DIAGNOSIS"
+CLASSES_SENTENCE = (
+    "The network tells the glioblastoma collection (HGG) from the lower-grade collection (LGG, WHO 2/3); "
+    "it does not state a histological or molecular grade."
+)
+ATTENTION_SENTENCE = (
+    "Attention is where the network looked, on a fixed scale 0-1; it is not an outline of the tumour."
+)
+_GRADE_WORDS = {Grade.HGG: "HIGH-GRADE GLIOMA (HGG)", Grade.LGG: "LOW-GRADE GLIOMA (LGG)"}
+_CONTRAST_WORDS = {Contrast.FLAIR: "FLAIR", Contrast.T1CE: "T1 post-contrast", Contrast.T2: "T2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """The algorithm as TID 4019 identifies it.
+
+    `parameters` are "name=value" texts; `training_statement` says what the checkpoint was trained on.
+    """
+
+    name: str
+    version: str
+    checkpoint_sha256: str
+    training_statement: str
+    parameters: tuple[str, ...] = ()
+
+    @property
+    def version_text(self) -> str:
+        """Version and the checkpoint's whole digest."""
+        return f"{self.version}, checkpoint sha256 {self.checkpoint_sha256}"
+
+    @property
+    def short_text(self) -> str:
+        """Name, version and the start of the digest, for a line on an image."""
+        return f"{self.name} {self.version}, checkpoint {self.checkpoint_sha256[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRole:
+    """Which series was taken for a contrast, and why.
+
+    `evidence` is our own wording of header facts, never free text of the series; `confidence` is 0-1.
+    """
+
+    contrast: Contrast
+    series_instance_uid: str
+    evidence: str
+    confidence: float
+
+    @property
+    def text(self) -> str:
+        """One line for the report."""
+        return (
+            f"{_CONTRAST_WORDS[self.contrast]}: series {self.series_instance_uid}, "
+            f"confidence {self.confidence:.2f}: {self.evidence}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """This installation as the observer of the report; `uid` stays the same for its lifetime."""
+
+    uid: str
+    name: str
+    model_name: str
+    software_version: str
+    serial_number: str
+    manufacturer: str = MANUFACTURER
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """The earlier report of the same study that this one replaces."""
+
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that the objects sent back say of one study.
+
+    `result_id` is the hash of what the network saw; all UIDs derive from it. `created_at` is fixed once by
+    the job, so that building twice gives the same bytes; it must carry a time zone.
+    """
+
+    prediction: GradePrediction
+    algorithm: Algorithm
+    roles: tuple[SeriesRole, ...]
+    result_id: str
+    created_at: datetime
+    device: Device
+    predecessor: Predecessor | None = None
+    research_use_only: bool = True
+
+    def __post_init__(self) -> None:
+        if self.created_at.utcoffset() is None:
+            raise ValueError("created_at must carry a time zone")
+        if not 0 <= self.prediction.probability <= 1:
+            raise ValueError(f"a probability lies in 0-1, not {self.prediction.probability}")
+
+    @property
+    def percent_text(self) -> str:
+        """Probability of HGG in percent, to one decimal.
+
+        More decimals where rounding would carry it over the threshold, so that number and grade never
+        contradict each other.
+        """
+        probability, threshold = self.prediction.probability, self.prediction.threshold
+        for decimals in range(1, 12):
+            text = f"{100 * probability:.{decimals}f}"
+            if (float(text) >= 100 * threshold) == (probability >= threshold):
+                return text
+        return repr(100 * probability)
+
+    @property
+    def threshold_text(self) -> str:
+        """Decision threshold in percent."""
+        return f"{100 * self.prediction.threshold:g} %"
+
+    @property
+    def headline(self) -> str:
+        """The result in one line."""
+        return (
+            f"AI prediction: {_GRADE_WORDS[self.prediction.grade]} - "
+            f"probability of HGG {self.percent_text} % (threshold {self.threshold_text})"
+        )
+
+    @property
+    def comments(self) -> tuple[str, ...]:
+        """The report's opening sentences, the most important first."""
+        research = (RESEARCH_SENTENCE,) if self.research_use_only else ()
+        return (*research, self.headline, CLASSES_SENTENCE, self.algorithm.training_statement)
+
+    @property
+    def algorithm_parameters(self) -> tuple[str, ...]:
+        """What TID 4019 lists as parameters: threshold, the algorithm's own, then the series taken."""
+        threshold = f"decision_threshold={self.prediction.threshold:g}"
+        return (threshold, *self.algorithm.parameters, *(role.text for role in self.roles))
+
+    def series_description(self, kind: str) -> str:
+        """Series Description: the kind of object, marked for research; it never holds the result."""
+        return f"{kind} (RESEARCH)" if self.research_use_only else kind
+
+    def dicom_date_time(self, header: Dataset) -> tuple[str, str]:
+        """`created_at` as DA and TM, in the zone of the header's Timezone Offset From UTC where it has one.
+
+        Without an offset there the zone of `created_at` is kept: the site's own, by convention.
+        """
+        moment = self.created_at
+        offset = str(header.get("TimezoneOffsetFromUTC") or "")
+        if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdigit():
+            sign = -1 if offset[0] == "-" else 1
+            ahead = sign * timedelta(hours=int(offset[1:3]), minutes=int(offset[3:5]))
+            moment = moment.astimezone(timezone(ahead))
+        return moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")

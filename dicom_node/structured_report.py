@@ -1,0 +1,123 @@
+"""The Structured Report that goes back: header, evidence and versions around `report_content`."""
+
+from collections.abc import Sequence
+from types import MappingProxyType
+
+from highdicom.sr import Comprehensive3DSR, EnhancedSR
+from pydicom import Dataset
+from pydicom.uid import UID, Comprehensive3DSRStorage, EnhancedSRStorage
+
+from dicom_node import codes
+from dicom_node.evidence import Evidence, InstanceReference
+from dicom_node.frames import nearest_frame, read_frames
+from dicom_node.part10 import build_file_meta
+from dicom_node.report import Predecessor, Report
+from dicom_node.report_content import build_content
+from dicom_node.secondary_capture import AttentionImage
+from dicom_node.study_header import TYPE_2
+from dicom_node.uids import derive_uid
+
+SERIES_NUMBER = 9900
+KEY_IMAGES = 3
+
+_DOCUMENTS = MappingProxyType({Comprehensive3DSRStorage: Comprehensive3DSR, EnhancedSRStorage: EnhancedSR})
+
+
+def select_key_images(
+    images: Sequence[AttentionImage], count: int = KEY_IMAGES
+) -> tuple[AttentionImage, ...]:
+    """Choose the `count` most attended images, in spatial order."""
+    best = sorted(range(len(images)), key=lambda i: (-images[i].attention, i))[:count]
+    return tuple(images[index] for index in sorted(best))
+
+
+def select_key_frames(
+    key_images: Sequence[AttentionImage], series: Sequence[Sequence[Dataset]]
+) -> tuple[InstanceReference, ...]:
+    """Find for each key image the frame of each series that lies nearest to the middle of it.
+
+    Headers are enough. A frame that is nearest to two key images is named once. Raises FrameGeometryError.
+    """
+    frames = [read_frames(datasets) for datasets in series]
+    found = [nearest_frame(one, image.frame.centre) for one in frames for image in key_images]
+    return tuple(dict.fromkeys(frame.reference for frame in found))
+
+
+def build_structured_report(
+    report: Report,
+    evidence: Evidence,
+    key_frames: Sequence[InstanceReference] = (),
+    images: Sequence[AttentionImage] = (),
+    *,
+    sop_class_uid: UID = Comprehensive3DSRStorage,
+) -> Dataset:
+    """Build the Comprehensive 3D SR of the report, or the same tree as Enhanced SR for peers that refuse it.
+
+    All inputs and all attention images go into the evidence; the tree itself names only `key_frames` and
+    the most attended `images`. Raises ValueError where a key frame is no part of the evidence.
+    """
+    overlays = [image.reference for image in images]
+    content = build_content(report, key_frames, [image.reference for image in select_key_images(images)])
+    date, time = report.dicom_date_time(evidence.header)
+    document: Dataset = _DOCUMENTS[sop_class_uid](
+        evidence=_list_evidence(evidence, overlays),
+        content=content,
+        series_instance_uid=derive_uid(report.result_id, "report series", evidence.study_instance_uid),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=derive_uid(report.result_id, "report", sop_class_uid),
+        instance_number=1,
+        manufacturer=report.device.manufacturer,
+        is_complete=True,
+        requested_procedures=list(evidence.requests) or None,
+        series_description=report.series_description("AI glioma grade report"),
+        manufacturer_model_name=report.device.model_name,
+        software_versions=report.device.software_version,
+        device_serial_number=report.device.serial_number,
+        coding_schemes=[codes.build_private_scheme()],
+        content_date=date,
+        content_time=time,
+        series_date=date,
+        series_time=time,
+    )
+    # highdicom stamps the clock; with the job's moment a second build gives the same bytes.
+    document.InstanceCreationDate, document.InstanceCreationTime = date, time
+    # It also names itself, with the clock; a library is no equipment.
+    document.pop("ContributingEquipmentSequence", None)
+    if report.predecessor is not None:
+        document.PredecessorDocumentsSequence = [_build_predecessor(report.predecessor, evidence)]
+    document.update(evidence.header)
+    document.file_meta = build_file_meta(document)
+    return document
+
+
+def _list_evidence(evidence: Evidence, overlays: Sequence[InstanceReference]) -> list[Dataset]:
+    """List stand-ins for the inputs, with empty patient attributes.
+
+    highdicom checks and copies the first one's header and stumbles over what real headers hold (absent
+    type 2, ISO 2022 character sets, unknown sexes); the true header is put over it afterwards.
+    """
+    items = []
+    for reference in (*evidence.instances, *overlays):
+        item = Dataset()
+        item.StudyInstanceUID = evidence.study_instance_uid
+        item.SeriesInstanceUID = reference.series_instance_uid
+        item.SOPInstanceUID = reference.sop_instance_uid
+        item.SOPClassUID = reference.sop_class_uid
+        items.append(item)
+    for keyword in TYPE_2:
+        setattr(items[0], keyword, "")
+    return items
+
+
+def _build_predecessor(predecessor: Predecessor, evidence: Evidence) -> Dataset:
+    """Build an item of the Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1)."""
+    instance = Dataset()
+    instance.ReferencedSOPClassUID = predecessor.sop_class_uid
+    instance.ReferencedSOPInstanceUID = predecessor.sop_instance_uid
+    series = Dataset()
+    series.SeriesInstanceUID = predecessor.series_instance_uid
+    series.ReferencedSOPSequence = [instance]
+    study = Dataset()
+    study.StudyInstanceUID = evidence.study_instance_uid
+    study.ReferencedSeriesSequence = [series]
+    return study

@@ -1,0 +1,105 @@
+"""From a stack to a grade, its probability and an attention volume."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from model.checkpoint import load_checkpoint
+from model.grade import Grade, GradePrediction
+from model.network import CLASS_ORDER, INPUT_SIZE, NetworkOutput
+from model.preprocess import Stack
+from model.volume import Volume
+
+_HGG = CLASS_ORDER.index(Grade.HGG)
+_LEAST_EVIDENCE = 1e-6
+"""Keeps the weights defined, and equal, where no slice has any attention."""
+
+
+class OutOfDeviceMemoryError(Exception):
+    """Not even one slice fits into the accelerator's memory beside its other tenants.
+
+    Trying again helps once they have left.
+    """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What the network says of a stack, and where it looked.
+
+    `attention` has the stack's grid and affine: float32 (slice, row, column), 0-1 on one fixed scale, 0
+    outside the stack's mask.
+    """
+
+    grade_prediction: GradePrediction
+    attention: Volume
+
+
+class Predictor:
+    """One checkpoint, loaded once, that grades stacks on one device."""
+
+    def __init__(
+        self, folder: Path, device: str | None = None, *, batch_size: int = 8, threads: int | None = None
+    ) -> None:
+        """Load the checkpoint in `folder`; raises `CheckpointError`.
+
+        `device` is torch's name of it, by default the first CUDA device or else the CPU. `threads` sets
+        torch's CPU threads for the whole process.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.card, network = load_checkpoint(folder)
+        self._network = network.to(self.device)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
+        self._batch_size = batch_size
+
+    def predict(self, stack: Stack) -> Prediction:
+        """Grade a stack; raises `OutOfDeviceMemoryError`.
+
+        A slice's weight in the patient's probability is its attention over pool-3, summed within the mask.
+        """
+        mask = torch.from_numpy(stack.mask)
+        logits, a3 = self._forward(torch.from_numpy(stack.array))
+        size = (INPUT_SIZE, INPUT_SIZE)
+        attention = functional.interpolate(a3, size, mode="bilinear", align_corners=False)[:, 0] * mask
+        probabilities = torch.softmax(logits.double() / self.card.temperature, dim=1)[:, _HGG].numpy()
+        weights = slice_weights(attention.sum(dim=(1, 2), dtype=torch.float64).numpy())
+        prediction = GradePrediction(
+            probability=float(np.clip(probabilities @ weights, 0, 1)),
+            threshold=self.card.threshold,
+            slice_probabilities=tuple(probabilities.tolist()),
+            slice_weights=tuple(weights.tolist()),
+        )
+        return Prediction(prediction, Volume(attention.numpy(), stack.affine))
+
+    def _forward(self, slices: Tensor) -> tuple[Tensor, Tensor]:
+        """Give logits (n, 2) and A3 (n, 1, 28, 28) on the CPU, in batches that fit."""
+        outputs: list[NetworkOutput] = []
+        start, batch_size = 0, self._batch_size
+        while start < len(slices):
+            try:
+                outputs.append(self._forward_batch(slices[start : start + batch_size]))
+            except torch.cuda.OutOfMemoryError as error:
+                if batch_size == 1:
+                    raise OutOfDeviceMemoryError(f"{self.device} has no memory for one slice") from error
+                batch_size //= 2
+            else:
+                start += batch_size
+        return torch.cat([each.logits for each in outputs]), torch.cat([each.a3 for each in outputs])
+
+    def _forward_batch(self, slices: Tensor) -> NetworkOutput:
+        with torch.inference_mode():
+            output = self._network(slices.to(self.device, memory_format=torch.channels_last))
+            return NetworkOutput(*(each.float().cpu() for each in output))
+
+
+def slice_weights(evidence: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Turn each slice's evidence of tumour, not negative, shape (slice,), into its share of the whole."""
+    shares = evidence + _LEAST_EVIDENCE
+    weights: npt.NDArray[np.float64] = shares / shares.sum()
+    return weights

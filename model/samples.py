@@ -1,0 +1,102 @@
+"""Slices to train on, from simulated patients."""
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import repeat
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from model.grade import Grade
+from model.network import CLASS_ORDER
+from model.preprocess import Stack, build_stack
+from model.simulate import simulate_case, tumour_mask_on
+
+Mask = npt.NDArray[np.bool_]
+
+NO_GRADE = -1
+_LEAST_TUMOUR_PIXELS = 100
+_MAXIMUM_ROTATION_DEGREES = 10.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Slices of some patients.
+
+    `slices` is float16 (n, 3, 224, 224) as in a stack, `masks` bool (n, 224, 224) where the tumour is.
+    `labels` is int64 (n,), the index into `CLASS_ORDER`, or `NO_GRADE` where too little tumour is seen.
+    """
+
+    slices: npt.NDArray[np.float16]
+    masks: Mask
+    labels: npt.NDArray[np.int64]
+
+    @classmethod
+    def join(cls, parts: Sequence["Samples"]) -> "Samples":
+        """Put samples one after the other."""
+        return cls(
+            np.concatenate([part.slices for part in parts]),
+            np.concatenate([part.masks for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+        )
+
+
+def grade_of(seed: int) -> Grade:
+    """Give the grade that the simulated patient of this seed has in training and evaluation."""
+    return CLASS_ORDER[seed % 2]
+
+
+def simulated_patient(seed: int, *, brain_only: bool = False) -> tuple[Stack, Mask]:
+    """Simulate the patient of this seed: stack, and where its tumour is, bool (slice, row, column)."""
+    case = simulate_case(seed, grade_of(seed), brain_only=brain_only)
+    stack = build_stack(case.volumes)
+    return stack, tumour_mask_on(stack, case) & stack.mask
+
+
+def draw_samples(seed: int, with_tumour: int, without_tumour: int) -> Samples:
+    """Draw augmented slices of the patient of this seed; fewer where it has fewer of a kind.
+
+    Every other pair of patients comes without skull, as skull-stripped studies do.
+    """
+    random = np.random.default_rng(seed)
+    stack, tumour = simulated_patient(seed, brain_only=seed // 2 % 2 == 1)
+    seen = tumour.sum(axis=(1, 2)) >= _LEAST_TUMOUR_PIXELS
+    chosen = np.concatenate(
+        [
+            random.choice(group, min(count, len(group)), replace=False)
+            for group, count in (
+                (np.flatnonzero(seen), with_tumour),
+                (np.flatnonzero(~seen), without_tumour),
+            )
+        ]
+    )
+    slices, masks = _augment(stack.array[chosen], stack.mask[chosen], tumour[chosen], random)
+    labels = np.where(seen[chosen], CLASS_ORDER.index(grade_of(seed)), NO_GRADE).astype(np.int64)
+    return Samples(slices.astype(np.float16), masks, labels)
+
+
+def draw_many(seeds: Sequence[int], with_tumour: int, without_tumour: int, executor: Executor) -> Samples:
+    """Draw the samples of several patients at a time, in the order of their seeds."""
+    return Samples.join(list(executor.map(draw_samples, seeds, repeat(with_tumour), repeat(without_tumour))))
+
+
+def _augment(
+    slices: npt.NDArray[np.float32], brain: Mask, tumour: Mask, random: np.random.Generator
+) -> tuple[npt.NDArray[np.float32], Mask]:
+    """Rotate, mirror left and right, and vary contrast and brightness, alike for a patient's slices."""
+    angle = math.radians(random.uniform(-_MAXIMUM_ROTATION_DEGREES, _MAXIMUM_ROTATION_DEGREES))
+    mirror = -1.0 if random.random() < 0.5 else 1.0
+    turn = torch.tensor(
+        [[math.cos(angle), -math.sin(angle), 0.0], [mirror * math.sin(angle), mirror * math.cos(angle), 0.0]]
+    )
+    gain = random.uniform(0.8, 1.25, (1, 3, 1, 1)).astype(np.float32)
+    offset = random.uniform(-0.2, 0.2, (1, 3, 1, 1)).astype(np.float32)
+    varied = (slices * gain + offset) * brain[:, None]
+    channels = torch.from_numpy(np.concatenate([varied, tumour[:, None].astype(np.float32)], axis=1))
+    grid = functional.affine_grid(turn.expand(len(slices), 2, 3), list(channels.shape), align_corners=False)
+    turned = functional.grid_sample(channels, grid, align_corners=False).numpy()
+    return turned[:, :3], turned[:, 3] > 0.5

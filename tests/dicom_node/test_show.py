@@ -1,0 +1,35 @@
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+from pydicom import dcmread
+
+from dicom_node.evidence import build_evidence
+from dicom_node.part10 import write_bytes
+from dicom_node.secondary_capture import build_attention_images
+from dicom_node.show import render_text, to_png
+from dicom_node.structured_report import build_structured_report, select_key_frames
+from tests.dicom_node.result_samples import attention_at, enhanced_series, make_report
+
+SERIES = enhanced_series()
+EVIDENCE = build_evidence(SERIES[0], SERIES)
+REPORT = make_report()
+IMAGES = build_attention_images(SERIES, attention_at((0, 0, 0)), REPORT, EVIDENCE)
+
+
+def test_the_text_says_what_the_report_says_and_no_name():
+    document = build_structured_report(REPORT, EVIDENCE, select_key_frames(IMAGES[:1], [SERIES]), IMAGES)
+    text = render_text(dcmread(BytesIO(write_bytes(document))))
+    for sentence in REPORT.comments:
+        assert f"  Comment: {sentence}\n" in text
+    assert "      Probability of high-grade glioma: 87.3 %\n" in text
+    assert "      AI-predicted glioma grade: High Grade Glioma (C4822, NCIt)\n" in text
+    assert f"Device Observer UID: {REPORT.device.uid}\n" in text
+    assert f"Enhanced MR Image Storage {SERIES[0].SOPInstanceUID} frame 4\n" in text
+    assert "Doe" not in text
+
+
+def test_the_png_holds_the_pixels(tmp_path):
+    dataset = dcmread(BytesIO(write_bytes(IMAGES[0].dataset)))
+    to_png(dataset, tmp_path / "image.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "image.png")), dataset.pixel_array)

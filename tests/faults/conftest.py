@@ -1,0 +1,70 @@
+import itertools
+import socket
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+
+from dicom_node.mr_study import PROTOCOL, build_mr_series, save_study
+from dicom_node.stand_in_pacs import StandInPacs
+from model.volume import Volume
+from tests.faults.service import SentStudy, Service, header
+
+SLICES = 12
+numbers = itertools.count(1)
+
+
+def series_of(name, number, study, seed=0):
+    """A series of noise, as small as is taken for a head."""
+    noise = np.random.default_rng(seed).uniform(100, 900, (32, 32, SLICES)).astype(np.float32)
+    volume = Volume(noise, np.diag([7.0, 7.0, 150 / SLICES, 1.0]))
+    return build_mr_series(volume, PROTOCOL[name], study, number)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Show what the processes said to a test that failed."""
+    report = yield
+    if report.failed and (service := item.funcargs.get("running")):
+        for log in sorted(service.folder.glob("*.log")):
+            report.sections.append((log.name, "\n".join(log.read_text(errors="replace").splitlines()[-40:])))
+    return report
+
+
+@pytest.fixture
+def make_study(tmp_path):
+    """Write a new gradable study; its patient id is its own."""
+
+    def make(name=None):
+        name = name or f"study-{next(numbers)}"
+        study = header(name, f"PAT-{name}")
+        files, uid = [], ""
+        for number, contrast in enumerate(["flair", "t2", "t1ce"], start=1):
+            series = series_of(contrast, number, study)
+            uid = str(series[0].StudyInstanceUID)
+            files += save_study(series, tmp_path / name / contrast)
+        return SentStudy(f"PAT-{name}", uid, tuple(files))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def running():
+    """A service for the tests of one file."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with TemporaryDirectory(prefix="gliograde-faults-") as name, StandInPacs(Path(name) / "pacs") as pacs:
+        made = Service(Path(name), port, pacs)
+        with made.postgres:
+            try:
+                yield made
+            finally:
+                made.close()
+
+
+@pytest.fixture
+def service(running):
+    """The service, with everything up."""
+    running.ensure_up()
+    return running

@@ -1,0 +1,78 @@
+"""`python -m tests.faults.failing_worker …`: a Celery worker that is killed at one point, told by FAIL_AT.
+
+before-STEP   after the claim of the step, before any of its work
+during-STEP   when its files are written and not yet published
+commit-STEP   after its transaction's last statement and before the commit
+after-STEP    after the commit, before the next hint
+raise-prepare preparing raises, with a patient's name in the message
+"""
+
+import os
+import signal
+import sys
+
+from celery.__main__ import main
+
+from tests.faults.service import CANARY
+from worker import claimed, pipeline, workspace
+from worker.claimed import ClaimedStep
+from worker.workspace import Workspace
+
+POINT, _, STEP = os.environ["FAIL_AT"].partition("-")
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before_step(enter):
+    def wrapped(self):
+        if self.claim.state == STEP:
+            die()
+        return enter(self)
+
+    return wrapped
+
+
+def during_step(exists):
+    def wrapped(self, step):
+        if step == STEP and sys._getframe(1).f_code.co_name == "publish":
+            die()
+        return exists(self, step)
+
+    return wrapped
+
+
+def around_advance(advance):
+    def wrapped(self, to_state, write=None, **values):
+        def write_and_die(session):
+            if write is not None:
+                write(session)
+            session.flush()
+            die()
+
+        is_step = self.claim.state == STEP
+        advance(self, to_state, write_and_die if is_step and POINT == "commit" else write, **values)
+        if is_step and POINT == "after":
+            die()
+
+    return wrapped
+
+
+def raise_with_name(*_):
+    raise ValueError(f"{CANARY}^X can't be prepared")
+
+
+if POINT == "before":
+    claimed.ClaimedStep.__enter__ = before_step(ClaimedStep.__enter__)  # type: ignore[method-assign]
+elif POINT == "during":
+    workspace.Workspace.of = during_step(Workspace.of)  # type: ignore[method-assign]
+elif POINT in ("commit", "after"):
+    claimed.ClaimedStep.advance = around_advance(ClaimedStep.advance)  # type: ignore[method-assign]
+elif POINT == "raise":
+    pipeline.prepare = raise_with_name
+else:
+    raise SystemExit(f"no such point: {POINT}")
+
+if __name__ == "__main__":
+    main()

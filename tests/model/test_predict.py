@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from model.card import default_checkpoint_folder
+from model.evaluate import pointing
+from model.grade import Contrast, Grade
+from model.predict import OutOfDeviceMemoryError, Predictor, slice_weights
+from model.preprocess import Stack, build_stack
+from model.volume import Volume, load_volume
+
+
+@pytest.fixture(scope="module")
+def stack():
+    random = np.random.default_rng(0)
+    mask = np.zeros((5, 224, 224), bool)
+    mask[:, 60:160, 50:170] = True
+    array = random.normal(size=(5, 3, 224, 224)).astype(np.float32) * mask[:, None]
+    return Stack(array, mask, np.diag([5.0, -1.0, -1.0, 1.0]))
+
+
+@pytest.fixture(scope="module")
+def predictor(saved_checkpoint):
+    return Predictor(saved_checkpoint, "cpu")
+
+
+@pytest.fixture(scope="module")
+def prediction(predictor, stack):
+    return predictor.predict(stack)
+
+
+def test_probability_is_the_weighted_mean_of_the_slices(prediction):
+    grade = prediction.grade_prediction
+    weights, probabilities = np.array(grade.slice_weights), np.array(grade.slice_probabilities)
+    assert len(weights) == len(probabilities) == 5
+    assert weights.sum() == pytest.approx(1)
+    assert grade.probability == pytest.approx(float(weights @ probabilities))
+    assert probabilities.std() > 0
+
+
+def test_slice_probability_is_that_of_the_hgg_logit(prediction, predictor, stack, network):
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(stack.array)).logits
+    expected = torch.softmax(logits, dim=1)[:, [Grade.LGG, Grade.HGG].index(Grade.HGG)]
+    assert predictor.card.classes[1] is Grade.HGG
+    np.testing.assert_allclose(prediction.grade_prediction.slice_probabilities, expected, atol=2e-3)
+
+
+def test_attention_lies_on_the_stacks_grid_within_its_mask(prediction, stack):
+    attention = prediction.attention
+    assert attention.array.shape == stack.mask.shape
+    assert attention.array.dtype == np.float32
+    np.testing.assert_array_equal(attention.affine, stack.affine)
+    assert (attention.array[~stack.mask] == 0).all()
+    inside = attention.array[stack.mask]
+    assert 0 <= inside.min() < inside.max() <= 1
+
+
+def test_batch_size_does_not_change_the_answer(saved_checkpoint, prediction, stack):
+    other = Predictor(saved_checkpoint, "cpu", batch_size=2).predict(stack)
+    assert other.grade_prediction.probability == pytest.approx(
+        prediction.grade_prediction.probability, abs=1e-5
+    )
+    np.testing.assert_allclose(other.attention.array, prediction.attention.array, atol=1e-4)
+
+
+def test_threads_are_set(saved_checkpoint):
+    before = torch.get_num_threads()
+    Predictor(saved_checkpoint, "cpu", threads=1)
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
+
+
+class SmallDevice(torch.nn.Module):
+    """Runs a network in batches up to a limit, as a full accelerator would."""
+
+    def __init__(self, network, limit):
+        super().__init__()
+        self.network, self.limit, self.sizes = network, limit, []
+
+    def forward(self, slices):
+        if len(slices) > self.limit:
+            raise torch.cuda.OutOfMemoryError
+        self.sizes.append(len(slices))
+        return self.network(slices)
+
+
+def test_batches_shrink_until_they_fit(saved_checkpoint, prediction, stack, monkeypatch):
+    predictor = Predictor(saved_checkpoint, "cpu")
+    device = SmallDevice(predictor._network, 2)
+    monkeypatch.setattr(predictor, "_network", device)
+    shrunk = predictor.predict(stack)
+    assert device.sizes == [2, 2, 1]
+    assert shrunk.grade_prediction.probability == pytest.approx(
+        prediction.grade_prediction.probability, abs=1e-5
+    )
+
+
+def test_a_device_too_small_for_one_slice_says_so(saved_checkpoint, stack, monkeypatch):
+    predictor = Predictor(saved_checkpoint, "cpu")
+    monkeypatch.setattr(predictor, "_network", SmallDevice(predictor._network, 0))
+    with pytest.raises(OutOfDeviceMemoryError, match="cpu has no memory for one slice"):
+        predictor.predict(stack)
+
+
+@given(npst.arrays(np.float64, st.integers(1, 56), elements=st.floats(0, 224 * 224)))
+def test_weights_sum_to_one_and_keep_the_order_of_evidence(evidence):
+    weights = slice_weights(evidence)
+    assert weights.sum() == pytest.approx(1)
+    assert (weights > 0).all()
+    assert (np.diff(weights[np.argsort(evidence)]) >= 0).all()
+
+
+def test_no_attention_anywhere_weighs_all_slices_alike():
+    assert slice_weights(np.zeros(4)).tolist() == [0.25] * 4
+
+
+@pytest.mark.data
+def test_shipped_attention_points_at_a_real_tumour(real_data):
+    folder = real_data / "glioma" / "BraTS-GLI-00001-000"
+    names = {Contrast.FLAIR: "t2f", Contrast.T1CE: "t1c", Contrast.T2: "t2w"}
+    volumes = {c: load_volume(folder / f"{folder.name}-{name}.nii.gz") for c, name in names.items()}
+    labels = load_volume(folder / "seg-BraTS23_1.nii.gz")
+    real = build_stack(volumes)
+    tumour = Volume((labels.array > 0).astype(np.float32), labels.affine).resample(
+        real.mask.shape, real.affine
+    )
+    prediction = Predictor(default_checkpoint_folder(), "cpu").predict(real)
+    assert pointing(prediction.attention.array, tumour.array > 0.5) > 0.8
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gpu_agrees_with_cpu(saved_checkpoint, prediction, stack):
+    grade = Predictor(saved_checkpoint, "cuda").predict(stack).grade_prediction
+    np.testing.assert_allclose(
+        grade.slice_probabilities, prediction.grade_prediction.slice_probabilities, atol=1e-2
+    )

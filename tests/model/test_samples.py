@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from model.grade import Grade
+from model.network import CLASS_ORDER
+from model.samples import NO_GRADE, Samples, draw_samples, grade_of
+
+SEED = 2  # an LGG without skull, which is the cheapest to simulate
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return draw_samples(SEED, 3, 2)
+
+
+def test_slices_with_tumour_bear_the_patients_grade(samples):
+    assert samples.slices.shape == (5, 3, 224, 224)
+    assert samples.slices.dtype == np.float16
+    assert samples.masks.shape == (5, 224, 224)
+    assert grade_of(SEED) is Grade.LGG
+    assert samples.labels.tolist() == [CLASS_ORDER.index(Grade.LGG)] * 3 + [NO_GRADE] * 2
+    assert (samples.masks[:3].sum(axis=(1, 2)) > 50).all()
+    assert (samples.masks[3:].sum(axis=(1, 2)) < 150).all()
+
+
+def test_mask_turns_with_the_slice(samples):
+    """Tumour differs from the brain around it, in FLAIR or T2, only where slice and mask agree."""
+    contrast = [
+        samples.slices[:3, channel][samples.masks[:3]].mean() - samples.slices[:3, channel].mean()
+        for channel in (0, 2)
+    ]
+    assert max(contrast) > 1
+
+
+def test_same_seed_same_samples(samples):
+    again = draw_samples(SEED, 3, 2)
+    np.testing.assert_array_equal(again.slices, samples.slices)
+    np.testing.assert_array_equal(again.masks, samples.masks)
+
+
+def test_grades_alternate():
+    assert {grade_of(seed) for seed in (10, 11)} == set(Grade)
+
+
+def test_join_keeps_order(samples):
+    joined = Samples.join([samples, samples])
+    np.testing.assert_array_equal(joined.labels, np.tile(samples.labels, 2))
+    np.testing.assert_array_equal(joined.slices[5:], samples.slices)

@@ -1,0 +1,113 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from model.grade import Contrast, Grade
+from model.lesion import Enhancement, draw_enhancement
+from model.preprocess import build_stack
+from model.simulate import simulate_case, tumour_mask_on
+
+COARSE = (1.6, 1.6, 4.0)
+
+
+@pytest.fixture(scope="module")
+def head():
+    return simulate_case(21, Grade.HGG, spacing_mm=COARSE)
+
+
+@pytest.fixture(scope="module")
+def brain():
+    return simulate_case(22, Grade.LGG, brain_only=True)
+
+
+def _millilitres(volume, mask):
+    return mask.sum() * np.prod(volume.spacing_mm) / 1000
+
+
+def test_the_same_seed_gives_the_same_case(head):
+    again = simulate_case(21, Grade.HGG, spacing_mm=COARSE)
+    assert again.parameters == head.parameters
+    assert np.array_equal(again.segmentation.array, head.segmentation.array)
+    for contrast in Contrast:
+        assert np.array_equal(again.volumes[contrast].array, head.volumes[contrast].array)
+        assert np.array_equal(again.volumes[contrast].affine, head.volumes[contrast].affine)
+
+
+def test_another_seed_gives_another_head(head):
+    other = simulate_case(23, Grade.HGG, spacing_mm=COARSE)
+    assert not np.array_equal(other.volumes[Contrast.T2].array, head.volumes[Contrast.T2].array)
+    assert other.parameters["radius_mm"] != head.parameters["radius_mm"]
+
+
+def test_series_are_axial_and_point_left_posterior_superior(brain):
+    for volume in (*brain.volumes.values(), brain.native_t1):
+        directions = volume.affine[:3, :3] / volume.spacing_mm
+        assert np.all(np.diag(directions) * [-1, -1, 1] > 0.95)
+        assert 0.86 <= volume.spacing_mm[0] <= 1.0
+        assert 1.99 <= volume.spacing_mm[2] <= 5.01
+        assert volume.array.dtype == np.float32
+
+
+def test_segmentation_lies_on_t1ce_and_speaks_brats(head):
+    t1ce = head.volumes[Contrast.T1CE]
+    assert head.segmentation.array.shape == t1ce.array.shape
+    assert np.array_equal(head.segmentation.affine, t1ce.affine)
+    assert set(np.unique(head.segmentation.array)) <= {0, 1, 2, 4}
+    assert 1 < _millilitres(head.segmentation, head.segmentation.array > 0) < 400
+
+
+def test_without_a_grade_there_is_no_tumour():
+    healthy = simulate_case(24, None, spacing_mm=COARSE, brain_only=True)
+    assert not healthy.segmentation.array.any()
+    assert healthy.grade is None
+    assert healthy.parameters["grade"] == "none"
+
+
+def test_enhancing_tumour_is_bright_after_contrast_only():
+    case = next(
+        case
+        for seed in range(30, 50)
+        if (case := simulate_case(seed, Grade.HGG, spacing_mm=COARSE, brain_only=True)).parameters[
+            "enhancement"
+        ]
+        == Enhancement.RING
+    )
+    label = case.segmentation.array
+    after, before = case.volumes[Contrast.T1CE].array, case.native_t1.array
+    rest = (label == 0) & (after > 0)
+    contrasts = [np.median(image[label == 4]) / np.median(image[rest]) for image in (after, before)]
+    assert contrasts[0] > 1.2
+    assert contrasts[0] > 1.2 * contrasts[1]
+
+
+def test_oedema_is_bright_on_flair(head):
+    flair = (
+        head.volumes[Contrast.FLAIR].resample(head.segmentation.array.shape, head.segmentation.affine).array
+    )
+    stack = build_stack(head.volumes)
+    brain = flair[head.segmentation.array == 0]
+    assert stack.mask.any()
+    assert np.median(flair[head.segmentation.array == 2]) > np.percentile(brain, 90)
+
+
+def test_a_brain_alone_has_nothing_around_it(brain, head):
+    for contrast in Contrast:
+        assert not brain.volumes[contrast].array[:8].any()
+        assert (head.volumes[contrast].array[:8] > 0).all()
+
+
+def test_the_tumour_keeps_its_size_on_the_stack(head):
+    stack = build_stack(head.volumes)
+    mask = tumour_mask_on(stack, head)
+    assert mask.shape == stack.mask.shape
+    there = mask.sum() * abs(np.linalg.det(stack.affine[:3, :3])) / 1000
+    here = _millilitres(head.segmentation, head.segmentation.array > 0)
+    assert there == pytest.approx(here, rel=0.15)
+
+
+def test_grades_differ_in_enhancement_and_overlap():
+    rng = np.random.default_rng(5)
+    kinds = {grade: Counter(draw_enhancement(rng, grade) for _ in range(400)) for grade in Grade}
+    assert kinds[Grade.HGG][Enhancement.RING] > 200 > kinds[Grade.LGG][Enhancement.RING] > 0
+    assert kinds[Grade.LGG][Enhancement.NONE] > 200 > kinds[Grade.HGG][Enhancement.NONE] > 0

@@ -1,0 +1,82 @@
+import itertools
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import sessionmaker
+
+from dicom_node.audit import AuditSpool
+from dicom_node.spool import Spool
+from model.card import default_checkpoint_folder, read_card
+from worker.database import create_ledger_engine
+from worker.embedded import embedded_postgres_url
+from worker.node import Node, open_installation
+from worker.schema import upgrade_schema
+from worker.settings import Settings
+
+counter = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres_url():
+    """A real PostgreSQL server; the database of this URL is migrated and used as a template only."""
+    with TemporaryDirectory(prefix="gliograde-test-") as folder, embedded_postgres_url(Path(folder)) as url:
+        engine = create_ledger_engine(url)
+        upgrade_schema(engine)
+        engine.dispose()
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres_url):
+    """A new database without any table."""
+    yield from _new_database(postgres_url, "template1")
+
+
+@pytest.fixture
+def database_url(postgres_url):
+    """A new database with the ledger's schema."""
+    yield from _new_database(postgres_url, "gliograde")
+
+
+@pytest.fixture
+def engine(database_url):
+    engine = create_ledger_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sessions(engine):
+    return sessionmaker(engine)
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return Spool(tmp_path / "spool")
+
+
+@pytest.fixture
+def make_node(tmp_path, sessions, spool):
+    """A node on this test's database and folders, with further settings."""
+
+    def make(**changes):
+        folder = default_checkpoint_folder()
+        settings = Settings(data_folder=tmp_path / "data", **changes)
+        installation = open_installation(settings.data_folder)
+        audit = AuditSpool(settings.audit_folder)
+        return Node(settings, sessions, spool, installation, folder, read_card(folder), audit)
+
+    return make
+
+
+def _new_database(postgres_url, template):
+    name = f"test_{next(counter)}"
+    server = create_engine(postgres_url.replace("/gliograde?", "/postgres?"), isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    yield postgres_url.replace("/gliograde?", f"/{name}?")
+    with server.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    server.dispose()

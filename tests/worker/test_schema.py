@@ -1,0 +1,74 @@
+import pytest
+from alembic import command
+from sqlalchemy import text
+
+from worker.database import Study, create_ledger_engine
+from worker.schema import SchemaError, _configuration, check_schema, upgrade_schema
+
+
+@pytest.fixture
+def empty_engine(empty_database_url):
+    engine = create_ledger_engine(empty_database_url)
+    yield engine
+    engine.dispose()
+
+
+def test_models_and_migrations_agree(engine):
+    """What `alembic check` asks: nothing is left to migrate."""
+    with engine.begin() as connection:
+        configuration = _configuration()
+        configuration.attributes["connection"] = connection
+        command.check(configuration)
+
+
+def test_down_and_up_again_with_data(engine, sessions):
+    with sessions.begin() as session:
+        session.add(
+            Study(
+                **dict.fromkeys(
+                    (
+                        "study_instance_uid",
+                        "patient_id",
+                        "issuer_of_patient_id",
+                        "patient_name",
+                        "patient_birth_date",
+                        "patient_sex",
+                        "accession_number",
+                        "study_date",
+                        "study_description",
+                    ),
+                    "1",
+                )
+            )
+        )
+    with engine.begin() as connection:
+        configuration = _configuration()
+        configuration.attributes["connection"] = connection
+        command.downgrade(configuration, "base")
+    upgrade_schema(engine)
+    check_schema(engine)
+
+
+def test_upgrading_twice_changes_nothing(engine):
+    upgrade_schema(engine)
+    check_schema(engine)
+
+
+def test_a_database_without_schema_is_refused(empty_engine):
+    with pytest.raises(SchemaError, match="gliograde migrate"):
+        check_schema(empty_engine)
+
+
+def test_a_newer_schema_is_refused(engine):
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaError, match="newer than this gliograde"):
+        check_schema(engine)
+
+
+def test_parameters_stay_out_of_errors(engine):
+    with engine.connect() as connection, pytest.raises(Exception, match="hide_parameters") as raised:
+        connection.execute(
+            text("SELECT 1 / :divisor, CAST(:name AS text)"), {"divisor": 0, "name": "ZZCANARY"}
+        )
+    assert "ZZCANARY" not in str(raised.value)

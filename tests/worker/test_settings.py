@@ -1,0 +1,85 @@
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import SettingsError
+
+from dicom_node.scu import Destination
+from dicom_node.settings import AllowedPeer, settings_line
+from worker.environment import to_environment
+from worker.settings import Settings
+
+
+def test_a_child_process_reads_equal_settings(monkeypatch, tmp_path):
+    settings = Settings(
+        data_folder=tmp_path,
+        database_url=SecretStr("postgresql+psycopg://someone:secret@host/ledger"),
+        redis_url=SecretStr("redis://host"),
+        peers=(AllowedPeer(ae_title="PACS", address="10.0.0.1"),),
+        destinations=(Destination(name="pacs", ae_title="PACS", address="10.0.0.1", port=104),),
+        quiet_period=timedelta(seconds=3.5),
+        checkpoint_folder=Path("/somewhere"),
+        device="cpu",
+    )
+    for name, value in to_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == settings
+
+
+def test_settings_come_from_a_toml_file_too(monkeypatch, tmp_path):
+    path = tmp_path / "gliograde.toml"
+    path.write_text(
+        'ae_title = "GRADER"\nquiet_period = 90\n[[peers]]\nae_title = "PACS"\naddress = "10.0.0.1"\n'
+    )
+    monkeypatch.setenv("GLIOGRADE_SETTINGS", str(path))
+    settings = Settings()
+    assert settings.ae_title == "GRADER"
+    assert settings.quiet_period == timedelta(seconds=90)
+    assert settings.peers == (AllowedPeer(ae_title="PACS", address="10.0.0.1"),)
+
+
+def test_a_wrong_setting_is_told_without_its_value(monkeypatch):
+    monkeypatch.setenv("GLIOGRADE_DICOM_PORT", "ZZCANARY")
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    line = settings_line(raised.value)
+    assert "dicom_port" in line
+    assert "ZZCANARY" not in line
+
+
+def test_secrets_stay_out_of_the_settings_text():
+    settings = Settings(database_url=SecretStr("postgresql+psycopg://someone:ZZCANARY@host/ledger"))
+    assert "ZZCANARY" not in repr(settings)
+
+
+def test_a_duration_is_given_in_plain_seconds(monkeypatch):
+    monkeypatch.setenv("GLIOGRADE_QUIET_PERIOD", "90")
+    assert Settings().quiet_period == timedelta(seconds=90)
+
+
+def test_a_secret_comes_from_the_file_that_a_variable_names(monkeypatch, tmp_path):
+    path = tmp_path / "secret"
+    path.write_text("redis://:hidden@host\n")
+    monkeypatch.setenv("GLIOGRADE_REDIS_URL_FILE", str(path))
+    settings = Settings()
+    assert settings.redis_url is not None
+    assert settings.redis_url.get_secret_value() == "redis://:hidden@host"
+    assert "hidden" not in repr(settings)
+    monkeypatch.setenv("GLIOGRADE_REDIS_URL", "redis://other")
+    settings = Settings()
+    assert settings.redis_url is not None
+    assert settings.redis_url.get_secret_value() == "redis://other"
+
+
+def test_a_secret_file_that_cannot_be_read_is_named_by_its_variable(monkeypatch, tmp_path):
+    monkeypatch.setenv("GLIOGRADE_DATABASE_URL_FILE", str(tmp_path / "absent"))
+    with pytest.raises(SettingsError) as raised:
+        Settings()
+    assert "GLIOGRADE_DATABASE_URL_FILE" in settings_line(raised.value)
+
+
+@pytest.mark.parametrize("url", ["http://host:1", "udp://host", "tls://host:x", "udp://a b:1"])
+def test_an_audit_receiver_that_makes_no_sense_is_refused(url):
+    with pytest.raises(ValidationError):
+        Settings(audit_forward_url=url)

@@ -1,0 +1,198 @@
+"""Late instances and waiting, decided in the prepare step on real, tiny studies."""
+
+from datetime import timedelta
+
+import pytest
+from pydicom import dcmread
+from sqlalchemy import select, text, update
+
+from tests.faults.conftest import series_of
+from tests.faults.service import header
+from tests.worker.samples import spool_object
+from worker import ledger, pipeline, steps
+from worker.claimed import ClaimedStep, take_claim
+from worker.database import Delivery, Job, Result
+from worker.freezing import CompletenessRule, freeze_complete_studies
+from worker.indexing import index_spool
+from worker.inference import InferenceUnavailableError
+from worker.reporting import live_results
+from worker.states import DeliveryState, JobState
+from worker.workspace import workspace_of
+
+CONTRASTS = ("flair", "t2", "t1ce")
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    from model.card import default_checkpoint_folder
+    from model.predict import Predictor
+
+    return Predictor(default_checkpoint_folder(), "cpu")
+
+
+class InProcess:
+    """The network in this process: what `worker.inference` runs in a child."""
+
+    def __init__(self, predictor):
+        self.predictor = predictor
+
+    def grade(self, prepared, folder):
+        pipeline.grade(prepared, self.predictor, folder)
+
+
+@pytest.fixture
+def study():
+    return {
+        name: series_of(name, number, header("late", "P1")) for number, name in enumerate(CONTRASTS, start=1)
+    }
+
+
+@pytest.fixture
+def node(make_node):
+    from dicom_node.scu import Destination
+
+    place = Destination(name="pacs", ae_title="PACS", address="127.0.0.1", port=1)
+    return make_node(series_wait=timedelta(0), destinations=(place,))
+
+
+def receive(node, datasets):
+    for dataset in datasets:
+        spool_object(node.spool, dataset)
+    index_spool(node.sessions, node.spool)
+    with node.sessions.begin() as session:
+        freeze_complete_studies(session, CompletenessRule(timedelta(0)))
+
+
+def run(node, state, function):
+    """Run one step of the newest job; returns the job after it."""
+    with node.sessions() as session:
+        job_id = session.scalars(select(Job.id).order_by(Job.id.desc()).limit(1)).one()
+    claim = take_claim(node, job_id, state)
+    assert claim is not None
+    with ClaimedStep(node, claim) as step:
+        function(step)
+    with node.sessions() as session:
+        return session.get_one(Job, job_id)
+
+
+def run_to_delivery(node, predictor):
+    run(node, JobState.PREPARE, steps.prepare)
+    run(node, JobState.GRADE, lambda step: steps.grade(step, InProcess(predictor)))
+    return run(node, JobState.REPORT, steps.report)
+
+
+def states(node):
+    with node.sessions() as session:
+        return session.scalars(select(Job.state).order_by(Job.id)).all()
+
+
+def flat(study):
+    return [dataset for series in study.values() for dataset in series]
+
+
+def test_27_a_result_not_sent_is_called_off_and_named_by_nobody(node, study, predictor):
+    *first, last = flat(study)
+    receive(node, first)
+    run_to_delivery(node, predictor)
+    receive(node, [last])
+    run(node, JobState.PREPARE, steps.prepare)
+    assert states(node) == [JobState.SUPERSEDED, JobState.GRADE]
+    assert take_claim(node, 1, JobState.DELIVER) is None
+    run(node, JobState.GRADE, lambda step: steps.grade(step, InProcess(predictor)))
+    run(node, JobState.REPORT, steps.report)
+    with node.sessions() as session:
+        assert session.scalars(live_results()).all() == [2]
+        assert session.scalars(select(Result.predecessor_id)).all() == [None, None]
+
+
+@pytest.mark.parametrize("state", [DeliveryState.SENT, DeliveryState.UNKNOWN])
+def test_27_a_result_that_may_be_out_stays_and_is_the_predecessor(node, study, predictor, state):
+    *first, last = flat(study)
+    receive(node, first)
+    run_to_delivery(node, predictor)
+    with node.sessions.begin() as session:
+        session.execute(update(Delivery).where(Delivery.id == 1).values(state=state))
+    receive(node, [last])
+    run_to_delivery(node, predictor)
+    assert states(node) == [JobState.DELIVER, JobState.DELIVER]
+    with node.sessions() as session:
+        assert session.get_one(Result, 2).predecessor_id == 1
+
+
+def test_27_a_result_that_is_being_sent_is_let_be(node, study, predictor):
+    *first, last = flat(study)
+    receive(node, first)
+    job = run_to_delivery(node, predictor)
+    assert take_claim(node, job.id, JobState.DELIVER) is not None
+    receive(node, [last])
+    run(node, JobState.PREPARE, steps.prepare)
+    assert states(node) == [JobState.DELIVER, JobState.GRADE]
+
+
+def test_27_unchanged_input_links_and_leaves_the_old_delivery_alone(node, study, predictor):
+    receive(node, flat(study))
+    run_to_delivery(node, predictor)
+    localizer = series_of("flair", 9, header("late", "P1"))[:1]
+    receive(node, localizer)
+    job = run(node, JobState.PREPARE, steps.prepare)
+    assert (job.state, job.reason_code, job.result_id) == (JobState.DONE, "same_input", 1)
+    assert states(node)[0] is JobState.DELIVER
+
+
+def test_input_that_returns_after_its_delivery_was_called_off_is_sent(node, study, predictor):
+    receive(node, flat(study))
+    run_to_delivery(node, predictor)
+    with node.sessions.begin() as session:
+        assert ledger.cancel_unsent(session, 1, 2) == [1]
+    receive(node, series_of("flair", 9, header("late", "P1"))[:1])
+    job = run(node, JobState.PREPARE, steps.prepare)
+    assert (job.state, job.result_id) == (JobState.DELIVER, 1)
+
+
+def test_a_study_that_lacks_a_series_is_waited_for_and_then_not_gradable(make_node, study):
+    node = make_node(series_wait=timedelta(hours=1))
+    receive(node, study["flair"])
+    job = run(node, JobState.PREPARE, steps.prepare)
+    assert (job.state, job.reason_code, job.attempts) == (JobState.PREPARE, "waiting_series", 0)
+    assert job.not_before is not None
+    with node.sessions.begin() as session:
+        session.execute(text("UPDATE study SET opened_at = now() - interval '2 hours'"))
+        session.execute(update(Job).values(not_before=None))
+    job = run(node, JobState.PREPARE, steps.prepare)
+    assert (job.state, job.reason_code) == (JobState.NOT_GRADABLE, "missing_t1ce_t2")
+
+
+def test_a_series_that_comes_wakes_a_waiting_study(make_node, study):
+    node = make_node(series_wait=timedelta(hours=1))
+    receive(node, study["flair"])
+    run(node, JobState.PREPARE, steps.prepare)
+    receive(node, [*study["t2"], *study["t1ce"]])
+    job = run(node, JobState.PREPARE, steps.prepare)
+    assert (job.state, job.reason_code) == (JobState.GRADE, None)
+
+
+def test_17_a_worker_that_cannot_grade_gives_the_job_back_uncounted(node, study):
+    class Lost:
+        def grade(self, *_):
+            raise InferenceUnavailableError("AcceleratorError")
+
+    receive(node, flat(study))
+    run(node, JobState.PREPARE, steps.prepare)
+    with pytest.raises(InferenceUnavailableError):
+        run(node, JobState.GRADE, lambda step: steps.grade(step, Lost()))
+    with node.sessions() as session:
+        job = session.scalars(select(Job)).one()
+    assert (job.state, job.attempts, job.lease_until) == (JobState.GRADE, 0, None)
+    assert not workspace_of(node.settings.jobs_folder, job.id).of("grade").exists()
+
+
+def test_completeness_is_said_in_the_report(node, study, predictor):
+    receive(node, flat(study))
+    run_to_delivery(node, predictor)
+    [report] = [
+        dataset
+        for path in node.settings.results_folder.glob("??/*.dcm")
+        if (dataset := dcmread(path)).Modality == "SR"
+    ]
+    texts = [element.value for element in report.iterall() if element.keyword == "TextValue"]
+    assert "completeness=quiet" in texts

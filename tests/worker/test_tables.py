@@ -1,0 +1,65 @@
+import csv
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from tests.worker.deliveries import job_to_deliver, make_object
+from tests.worker.test_delivering import deliver_step
+from tests.worker.test_indexing import make_study
+from worker.queries import state_counts, study_standings
+from worker.states import JobState
+from worker.tables import COLUMNS, result_records, results_table, status_table, to_csv, to_json
+
+
+@pytest.fixture
+def standings(make_node):
+    """A graded study, and a held one with two patients."""
+    node = make_node()
+    deliver_step(node, job_to_deliver(node, make_object()))
+    for patient in ("P1", "P2"):
+        make_study(node.sessions, node.spool, 1, study="9.9", series="9.9.1", PatientID=patient)
+    with node.sessions() as session:
+        assert state_counts(session) == {JobState.DONE: 1}
+        return study_standings(session)
+
+
+def text_of(table):
+    console = Console(width=160, file=io.StringIO(), record=True)
+    console.print(table)
+    return console.export_text()
+
+
+def test_csv_json_and_records_say_the_same(standings):
+    records = result_records(standings)
+    assert json.loads(to_json(standings)) == records
+    rows = list(csv.DictReader(io.StringIO(to_csv(standings))))
+    assert [row["study_instance_uid"] for row in rows] == ["9.9", "1.2.3"]
+    assert [row["grade"] for row in rows] == ["", "HGG"]
+    assert float(rows[1]["probability"]) == records[1]["probability"] == pytest.approx(0.9)
+
+
+def test_a_held_study_says_why(standings):
+    held = result_records(standings)[0]
+    assert (held["study_state"], held["reason_code"]) == ("held", "study_held")
+    assert str(held["reason"]).startswith("patient_conflict")
+
+
+def test_a_number_of_simulated_weights_is_marked(standings):
+    text = text_of(results_table(standings))
+    assert "0.900*" in text
+    assert "trained on simulated tumours" in text
+
+
+def test_the_status_table_shows_nothing_of_a_patient(standings):
+    text = text_of(status_table(standings))
+    assert "held" in text
+    assert "done" in text
+    assert "Test^Patient" not in text
+    assert "P1" not in text
+
+
+def test_without_results_there_is_still_a_heading():
+    assert to_csv([]).strip().split(",") == list(COLUMNS)
+    assert json.loads(to_json([])) == []

@@ -1,0 +1,257 @@
+"""The command `gliograde`: a composition root. Settings are read here and handed down."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+from rich.console import Console
+from rich.live import Live
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from dicom_node.audit import BrokenChainError
+from dicom_node.mr_study import (
+    NoVolumesError,
+    PatientIdentity,
+    StudyHeader,
+    build_study_from_folder,
+    save_study,
+)
+from dicom_node.scu import AssociationError, Destination
+from dicom_node.settings import AllowedPeer, settings_line
+from model.card import CheckpointError
+from worker.audit import verify_audit_trail
+from worker.demo import DemoFolderError, DemoOptions, DemoTimeoutError, run_demo
+from worker.demo_study import SendingError
+from worker.embedded import EmbeddedServerError
+from worker.incoming import NoDicomError
+from worker.node import DataFolderError, MissingServiceError, open_installation
+from worker.processes import NotReadyError, ProcessEndedError
+from worker.queries import state_counts, study_standings
+from worker.schema import SchemaError, check_schema, upgrade_schema
+from worker.services import open_database, open_engine, run_services
+from worker.settings import Settings
+from worker.tables import result_records, results_table, status_table, to_csv, to_json
+from worker.version import VERSION
+
+EXPECTED_ERRORS = (
+    AssociationError,
+    CheckpointError,
+    DataFolderError,
+    DemoFolderError,
+    DemoTimeoutError,
+    EmbeddedServerError,
+    MissingServiceError,
+    NoDicomError,
+    NotReadyError,
+    NoVolumesError,
+    ProcessEndedError,
+    SchemaError,
+    SendingError,
+)
+"""What a person can mend: told in one line, without a traceback."""
+
+app = typer.Typer(
+    help="Grade gliomas in brain MR studies, beside a PACS. Research use only.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+# a log file or a pipe has no width of its own
+console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
+
+
+class Format(StrEnum):
+    """How `results` are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path, typer.Option(help="Where the demo works and leaves its results; emptied of an earlier demo.")
+    ] = Path("gliograde-demo"),
+    study: Annotated[
+        Path | None, typer.Option(help="Send this folder of DICOM files instead of simulated studies.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the DICOM node; any free one by default.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything up until Ctrl-C.")] = False,
+) -> None:
+    """Run the whole pipe on this machine: scanner, node, workers, stand-in PACS. Exit 0: all as expected."""
+    as_expected = run_demo(DemoOptions(folder, study, port, keep), console)
+    raise typer.Exit(0 if as_expected else 1)
+
+
+@app.command()
+def up(
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="Who may send: AE_TITLE@ADDRESS. Repeat for more.", metavar="AE@ADDRESS"),
+    ] = None,
+    send_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where results go: AE_TITLE@ADDRESS:PORT. Repeat for more.", metavar="AE@ADDRESS:PORT"
+        ),
+    ] = None,
+) -> None:
+    """Run the service in the foreground until Ctrl-C; data stay in the data folder."""
+    settings = Settings()
+    if allow:
+        settings = settings.model_copy(update={"peers": tuple(_peer(text) for text in allow)})
+    if send_to:
+        destinations = tuple(_destination(text, settings.ae_title) for text in send_to)
+        settings = settings.model_copy(update={"destinations": destinations})
+    with suppress(KeyboardInterrupt), run_services(settings) as (running, processes):
+        console.print(
+            f"{running.ae_title} listens on {running.bind_address}:{running.dicom_port}; "
+            f"data and logs: {running.data_folder}; Ctrl-C ends it",
+            soft_wrap=True,
+        )
+        while True:
+            processes.check()
+            time.sleep(1)
+
+
+@app.command()
+def status(
+    once: Annotated[bool, typer.Option("--once", help="Print once instead of live until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print once, as JSON.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Newest studies to show.")] = 20,
+) -> None:
+    """Show where each study stands."""
+    with _ledger() as session:
+        if as_json:
+            counts = {str(state): count for state, count in state_counts(session).items()}
+            studies = result_records(study_standings(session, limit))
+            sys.stdout.write(json.dumps({"jobs": counts, "studies": studies}, indent=2) + "\n")
+            return
+        if once or not console.is_terminal:
+            console.print(status_table(study_standings(session, limit)))
+            return
+        with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False, screen=True) as live:
+            while True:
+                live.update(status_table(study_standings(session, limit)), refresh=True)
+                session.rollback()
+                time.sleep(timedelta(seconds=1).total_seconds())
+
+
+@app.command()
+def results(
+    output: Annotated[Format, typer.Option("--format", help="How to print them.")] = Format.TABLE,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+) -> None:
+    """Print the result of every study."""
+    with _ledger() as session:
+        standings = study_standings(session)
+    if as_json or output is Format.JSON:
+        sys.stdout.write(to_json(standings) + "\n")
+    elif output is Format.CSV:
+        sys.stdout.write(to_csv(standings))
+    else:
+        console.print(results_table(standings))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to this version's schema."""
+    settings = Settings()
+    open_installation(settings.data_folder)
+    with open_database(settings) as complete, open_engine(complete) as engine:
+        upgrade_schema(engine)
+    console.print("the database has this version's schema")
+
+
+@app.command()
+def audit() -> None:
+    """Check that no event of the audit trail was changed, removed or put in. Exit 1: one was."""
+    with _ledger() as session:
+        try:
+            count = verify_audit_trail(session)
+        except BrokenChainError as error:
+            console.print(f"the audit trail was tampered with: {error}", soft_wrap=True)
+            raise typer.Exit(1) from error
+    console.print(f"{count} audit events, none changed")
+
+
+@app.command("make-study")
+def make_study(
+    nifti_folder: Annotated[Path, typer.Argument(help="NIfTI files whose names say flair, t1, t1ce or t2.")],
+    output_folder: Annotated[Path, typer.Argument(help="Where the DICOM files go.")],
+    patient_id: Annotated[str, typer.Option(help="Patient ID to write.")] = "NIFTI",
+) -> None:
+    """Turn a folder of NIfTI volumes into a DICOM MR study with honest headers."""
+    patient = PatientIdentity(patient_id=patient_id, patient_name=f"{patient_id}^From NIfTI")
+    paths = save_study(build_study_from_folder(nifti_folder, StudyHeader(patient=patient)), output_folder)
+    console.print(f"{len(paths)} DICOM files in {output_folder}", soft_wrap=True)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    sys.stdout.write(f"{VERSION}\n")
+
+
+def main() -> None:
+    """Entry point: every error that a person can mend ends in one line and exit code 2."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        app()
+    except EXPECTED_ERRORS as error:
+        _refuse(str(error))
+    except (ValidationError, SettingsError) as error:
+        _refuse(settings_line(error))
+    except OperationalError as error:
+        _refuse(f"PostgreSQL can't be reached: {error.orig}")
+
+
+def _refuse(sentence: str) -> None:
+    sys.stderr.write(f"gliograde: {sentence}\n")
+    sys.exit(2)
+
+
+@contextmanager
+def _ledger() -> Iterator[Session]:
+    settings = Settings()
+    if settings.database_url is None and not (settings.data_folder / "gliograde.json").exists():
+        raise DataFolderError(
+            f"there is no gliograde data folder at {settings.data_folder}; set GLIOGRADE_DATA_FOLDER"
+        )
+    with open_database(settings) as complete, open_engine(complete) as engine:
+        check_schema(engine)
+        with Session(engine) as session:
+            yield session
+
+
+def _peer(text: str) -> AllowedPeer:
+    ae_title, _, address = text.partition("@")
+    if not ae_title or not address:
+        raise typer.BadParameter(f"{text}: say AE_TITLE@ADDRESS", param_hint="--allow")
+    return AllowedPeer(ae_title=ae_title, address=address)
+
+
+def _destination(text: str, calling_ae_title: str) -> Destination:
+    ae_title, _, place = text.partition("@")
+    address, _, port = place.rpartition(":")
+    if not ae_title or not address or not port.isdecimal():
+        raise typer.BadParameter(f"{text}: say AE_TITLE@ADDRESS:PORT", param_hint="--send-to")
+    return Destination(
+        name=text, ae_title=ae_title, address=address, port=int(port), calling_ae_title=calling_ae_title
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Exceptions in the worker's log without their messages: a library's message may quote a patient's data."""
+
+import logging
+import traceback
+from types import TracebackType
+
+CELERY_TRACE = "celery.app.trace"
+"""Celery's logger for tasks that raised."""
+
+
+class WithoutMessages(logging.Filter):
+    """Leaves an exception's types and the places it passed, and drops what it said."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record; every record passes."""
+        if record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            record.exc_text = describe_without_message(error)
+            record.exc_info = None
+            if isinstance(record.args, dict):
+                hidden = {"exc": type(error).__name__, "traceback": record.exc_text}
+                record.args = {**record.args, **hidden}
+                record.__dict__["data"] = record.args
+        return True
+
+
+def describe_without_message(error: BaseException) -> str:
+    """Build a traceback of the exception and its causes, types only."""
+    parts: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None:
+        parts.insert(0, f"{_places(seen.__traceback__)}{type(seen).__module__}.{type(seen).__qualname__}")
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return "\n\nwhich led to\n\n".join(parts)
+
+
+def _places(trace: TracebackType | None) -> str:
+    return "".join(traceback.format_tb(trace))
+
+
+def hide_messages_of_tasks() -> None:
+    """Put the filter on; each composition root of Celery calls it once."""
+    logger = logging.getLogger(CELERY_TRACE)
+    if not any(isinstance(item, WithoutMessages) for item in logger.filters):
+        logger.addFilter(WithoutMessages())

@@ -1,0 +1,152 @@
+"""The steps of one study as plain functions: files in, files and values out.
+
+They run in a notebook as well as in a worker; what they know of the ledger is nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydicom import Dataset, dcmread
+
+from dicom_node.evidence import build_evidence
+from dicom_node.nifti import convert_series
+from dicom_node.part10 import write_bytes
+from dicom_node.report import Report
+from dicom_node.secondary_capture import build_attention_images
+from dicom_node.series import SeriesChoice, describe_series, select_series
+from dicom_node.structured_report import build_structured_report, select_key_frames, select_key_images
+from model.grade import Contrast, GradePrediction
+from model.preprocess import Stack, build_stack
+from model.volume import Volume, load_volume, save_volume
+
+if TYPE_CHECKING:
+    from model.predict import Predictor
+
+PIPELINE_VERSION = "1"
+"""Part of a result's identity: raise it when a change here can change a grade or a report."""
+
+SeriesFiles = Mapping[str, Sequence[Path]]
+"""Files of each series, keyed by Series Instance UID."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputInstance:
+    """One instance that the network's input was made from."""
+
+    contrast: Contrast
+    sop_instance_uid: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """A prediction as the grade step leaves it for the report step."""
+
+    prediction: GradePrediction
+    graded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltObject:
+    """One DICOM object to send, serialised once."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the file's bytes."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def choose_series(series: SeriesFiles) -> dict[Contrast, SeriesChoice]:
+    """Find FLAIR, T1 post-contrast and T2 among the series; raises NotGradableError with the reason."""
+    described = [describe_series(_headers(files)) for files in series.values()]
+    return select_series(described)
+
+
+def result_identity(
+    study_instance_uid: str, inputs: Sequence[InputInstance], checkpoint_sha256: str, maximum_images: int
+) -> str:
+    """SHA-256 of what the network saw and what shaped its report: the same input has the same identity."""
+    seen = sorted(f"{item.contrast}\0{item.sop_instance_uid}\0{item.sha256}" for item in inputs)
+    parts = [study_instance_uid, *seen, checkpoint_sha256, PIPELINE_VERSION, str(maximum_images)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def prepare(series: SeriesFiles, choices: Mapping[Contrast, SeriesChoice], folder: Path) -> None:
+    """Convert the chosen series to `folder`/<contrast>.nii and align them to `folder`/stack.npz.
+
+    Raises NotGradableError (conversion) or PreprocessingError, both with a reason for a technologist.
+    """
+    volumes = {
+        contrast: convert_series(series[choice.series_instance_uid], folder / f"{contrast}.nii")
+        for contrast, choice in choices.items()
+    }
+    build_stack(volumes).save(folder / "stack.npz")
+
+
+def grade(prepared: Path, predictor: "Predictor", folder: Path) -> GradePrediction:
+    """Grade `prepared`/stack.npz; leaves `folder`/prediction.json and `folder`/attention.nii."""
+    prediction = predictor.predict(Stack.load(prepared / "stack.npz"))
+    save_volume(prediction.attention, folder / "attention.nii")
+    text = {
+        "prediction": asdict(prediction.grade_prediction),
+        "graded_at": datetime.now(UTC).astimezone().isoformat(),
+    }
+    (folder / "prediction.json").write_text(json.dumps(text))
+    return prediction.grade_prediction
+
+
+def load_graded(folder: Path) -> tuple[Graded, Volume]:
+    """Read what `grade` left."""
+    content = json.loads((folder / "prediction.json").read_text())
+    fields = content["prediction"]
+    prediction = GradePrediction(
+        probability=fields["probability"],
+        threshold=fields["threshold"],
+        slice_probabilities=tuple(fields["slice_probabilities"]),
+        slice_weights=tuple(fields["slice_weights"]),
+    )
+    graded = Graded(prediction, datetime.fromisoformat(content["graded_at"]))
+    return graded, load_volume(folder / "attention.nii")
+
+
+def build_objects(
+    report: Report, series: Mapping[Contrast, Sequence[Path]], attention: Volume, maximum_images: int
+) -> list[BuiltObject]:
+    """Build attention images, then the report: the order of sending. The same input gives the same bytes.
+
+    Raises EvidenceError, FrameGeometryError, FrameDecodeError.
+    """
+    datasets = {
+        contrast: [dcmread(path, stop_before_pixels=contrast is not Contrast.T1CE) for path in files]
+        for contrast, files in series.items()
+    }
+    reference = datasets[Contrast.T1CE]
+    evidence = build_evidence(reference[0], chain.from_iterable(datasets.values()))
+    images = build_attention_images(reference, attention, report, evidence, maximum_images=maximum_images)
+    key_frames = select_key_frames(select_key_images(images), [datasets[contrast] for contrast in Contrast])
+    document = build_structured_report(report, evidence, key_frames, images)
+    return [_serialised(dataset) for dataset in [*(image.dataset for image in images), document]]
+
+
+def _serialised(dataset: Dataset) -> BuiltObject:
+    return BuiltObject(
+        sop_class_uid=dataset.SOPClassUID,
+        sop_instance_uid=dataset.SOPInstanceUID,
+        series_instance_uid=dataset.SeriesInstanceUID,
+        content=write_bytes(dataset),
+    )
+
+
+def _headers(files: Sequence[Path]) -> list[Dataset]:
+    return [dcmread(path, stop_before_pixels=True) for path in files]

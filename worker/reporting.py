@@ -1,0 +1,156 @@
+"""What the report step reads from the ledger to say, and the rows and files it leaves."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydicom.uid import UID
+from sqlalchemy import Select, exists, select
+from sqlalchemy.orm import Session
+
+from dicom_node.durable import sync_folder, write_durably
+from dicom_node.report import Algorithm, Device, Predecessor, Report
+from dicom_node.report import SeriesRole as ReportedRole
+from model.grade import Contrast
+from worker import database
+from worker.database import Delivery, Job, Result, ResultObject
+from worker.destinations import ensure_destinations
+from worker.manifest import Manifest
+from worker.node import Node
+from worker.pipeline import PIPELINE_VERSION, BuiltObject, Graded
+from worker.states import JobState
+from worker.version import VERSION
+
+
+def describe_report(
+    session: Session,
+    node: Node,
+    manifest: Manifest,
+    result_uid: str,
+    graded: Graded,
+    roles: Mapping[Contrast, tuple[str, database.SeriesRole]],
+) -> Report:
+    """Gather what the objects will say of one study."""
+    card = node.card
+    return Report(
+        prediction=graded.prediction,
+        algorithm=Algorithm(
+            name=card.name,
+            version=card.version,
+            checkpoint_sha256=card.weights_sha256,
+            training_statement=card.training_statement,
+            parameters=(
+                f"pooling={card.pooling}",
+                f"pipeline_version={PIPELINE_VERSION}",
+                f"completeness={manifest.completeness}",
+            ),
+        ),
+        roles=tuple(
+            ReportedRole(contrast, series_instance_uid, role.evidence, role.confidence)
+            for contrast, (series_instance_uid, role) in sorted(roles.items())
+        ),
+        result_id=result_uid,
+        created_at=graded.graded_at,
+        device=Device(
+            uid=node.installation.device_uid,
+            name=node.settings.ae_title,
+            model_name="gliograde",
+            software_version=VERSION,
+            serial_number=str(node.installation.device_uid)[-12:],
+        ),
+        predecessor=_predecessor(session, manifest.study_id),
+    )
+
+
+def write_objects(results_folder: Path, objects: Sequence[BuiltObject]) -> None:
+    """Keep the serialised objects under their digest, on disk for good before anything refers to them."""
+    for item in objects:
+        path = object_path(results_folder, item.sha256)
+        if path.exists():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, path.with_name(f".{path.name}.{uuid.uuid4()}.part"), [item.content])
+        sync_folder(path.parent)
+
+
+def object_path(results_folder: Path, sha256: str) -> Path:
+    """Where a result object's bytes lie."""
+    return results_folder / sha256[:2] / f"{sha256}.dcm"
+
+
+def record_result(
+    session: Session,
+    node: Node,
+    job_id: int,
+    study_id: int,
+    result_uid: str,
+    graded: Graded,
+    objects: Sequence[BuiltObject],
+) -> None:
+    """Add the result, its objects and their deliveries in the caller's transaction."""
+    card, prediction = node.card, graded.prediction
+    result = Result(
+        study_id=study_id,
+        result_uid=result_uid,
+        grade=prediction.grade,
+        probability=prediction.probability,
+        threshold=prediction.threshold,
+        slice_count=len(prediction.slice_probabilities),
+        model_name=card.name,
+        model_version=card.version,
+        checkpoint_sha256=card.weights_sha256,
+        trained_on_simulated=card.is_simulated,
+        pipeline_version=PIPELINE_VERSION,
+        predecessor_id=_latest_result_id(session, study_id),
+        created_at=graded.graded_at,
+    )
+    session.add(result)
+    session.flush()
+    job = session.get_one(Job, job_id)
+    job.result_id = result.id
+    names = [destination.name for destination in node.settings.destinations]
+    ensure_destinations(session, names)
+    for position, item in enumerate(objects):
+        row = ResultObject(
+            result_id=result.id,
+            position=position,
+            sop_class_uid=item.sop_class_uid,
+            sop_instance_uid=item.sop_instance_uid,
+            series_instance_uid=item.series_instance_uid,
+            sha256=item.sha256,
+            size_bytes=len(item.content),
+        )
+        session.add(row)
+        session.flush()
+        session.add_all(Delivery(result_object_id=row.id, destination=name) for name in names)
+
+
+def live_results() -> Select[int]:
+    """Ids of the results that were sent or will be: not those whose job ended before anything was sent."""
+    return select(Result.id).where(
+        exists().where(Job.result_id == Result.id, Job.state != JobState.SUPERSEDED).correlate(Result)
+    )
+
+
+def _latest_result_id(session: Session, study_id: int) -> int | None:
+    return session.scalars(
+        live_results().where(Result.study_id == study_id).order_by(Result.id.desc()).limit(1)
+    ).one_or_none()
+
+
+def _predecessor(session: Session, study_id: int) -> Predecessor | None:
+    latest = _latest_result_id(session, study_id)
+    if latest is None:
+        return None
+    # the report is sent, and so stored, last
+    report = session.scalars(
+        select(ResultObject)
+        .where(ResultObject.result_id == latest)
+        .order_by(ResultObject.position.desc())
+        .limit(1)
+    ).one()
+    return Predecessor(
+        series_instance_uid=UID(report.series_instance_uid),
+        sop_instance_uid=UID(report.sop_instance_uid),
+        sop_class_uid=UID(report.sop_class_uid),
+    )

@@ -1,0 +1,117 @@
+"""Settings of the service, read once at a composition root and handed down frozen."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from dicom_node.scu import Destination
+from dicom_node.settings import Duration, NodeSettings
+
+
+class Settings(NodeSettings):
+    """All that a deployment may set; the Storage SCP reads its own part as `NodeSettings`.
+
+    Durations are given in seconds or as ISO 8601.
+    """
+
+    database_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL, postgresql+psycopg://…; empty starts an embedded one"
+    )
+    redis_url: SecretStr | None = Field(
+        default=None, description="Redis protocol broker, redis://…; empty starts an embedded Valkey"
+    )
+    destinations: tuple[Destination, ...] = Field(default=(), description="Where results are sent")
+    quiet_period: Duration = Field(
+        default=timedelta(seconds=60), description="A study is stable when nothing came for this long"
+    )
+    sources: tuple[Destination, ...] = Field(
+        default=(),
+        description="Peers asked by C-FIND whether a study that they sent is complete; `ae_title` is the "
+        "calling AE title they send with",
+    )
+    source_interval: Duration = Field(
+        default=timedelta(seconds=30), description="How often a source is asked about one study"
+    )
+    maximum_wait: Duration = Field(
+        default=timedelta(minutes=90),
+        description="A study is no longer waited for once it has been open for this long",
+    )
+    when_incomplete: Literal["proceed", "hold"] = Field(
+        default="proceed",
+        description="After the longest wait: go on, marked as unverified, or hold the study for a person",
+    )
+    series_wait: Duration = Field(
+        default=timedelta(minutes=30),
+        description="A study that lacks a needed series is waited for this long before it is not gradable",
+    )
+    sweep_interval: Duration = Field(
+        default=timedelta(seconds=5),
+        description="How often the spool is indexed and stable studies are found",
+    )
+    rehint_after: Duration = Field(
+        default=timedelta(seconds=30), description="A job nobody claimed is offered to the queue again"
+    )
+    lease: Duration = Field(
+        default=timedelta(minutes=2),
+        description="A claim not renewed for this long may be taken by another worker",
+    )
+    maximum_attempts: int = Field(
+        default=3, ge=1, description="Failures of one step before a person has to look"
+    )
+    send_first_delay: Duration = Field(
+        default=timedelta(seconds=5), description="First wait after a destination took nothing; doubles"
+    )
+    send_longest_delay: Duration = Field(
+        default=timedelta(minutes=10), description="A destination that is down is asked at least this often"
+    )
+    send_refused_delay: Duration = Field(
+        default=timedelta(hours=1), description="Wait after a destination rejected us for good"
+    )
+    send_alert_after: Duration = Field(
+        default=timedelta(minutes=15), description="A destination failing for this long is told, once"
+    )
+    commitment_retry: Duration = Field(
+        default=timedelta(hours=1), description="Storage commitment that is not answered is asked for again"
+    )
+    audit_forward_url: str | None = Field(
+        default=None,
+        pattern=r"^(udp|tcp|tls)://[^/\s:]+:\d+$",
+        description="Where audit messages are forwarded to (RFC 5424): udp://, tcp:// or tls://host:port",
+    )
+    audit_forward_ca: Path | None = Field(
+        default=None, description="CA certificates that the tls:// audit receiver is checked against"
+    )
+    retry_delay: Duration = Field(
+        default=timedelta(seconds=10), description="Wait before a failed step's second attempt; doubles"
+    )
+    step_timeout: Duration = Field(
+        default=timedelta(minutes=30), description="A step's claim is renewed no longer than this"
+    )
+    inference_timeout: Duration = Field(
+        default=timedelta(minutes=10), description="Grading one study longer than this is broken off"
+    )
+    heartbeat_interval: Duration = Field(
+        default=timedelta(seconds=10), description="How often a worker's consumer says that it lives"
+    )
+    checkpoint_folder: Path | None = Field(
+        default=None, description="Checkpoint in use; empty: the shipped one"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs")
+    maximum_images: int = Field(default=24, ge=1, description="Attention images sent for one study at most")
+
+    @property
+    def jobs_folder(self) -> Path:
+        """Workspaces of jobs, shared by all workers."""
+        return self.data_folder / "jobs"
+
+    @property
+    def results_folder(self) -> Path:
+        """Serialised result objects, kept for resending."""
+        return self.data_folder / "results"
+
+    @property
+    def logs_folder(self) -> Path:
+        """Logs of the processes that `gliograde up` and `gliograde demo` start."""
+        return self.data_folder / "logs"

@@ -1,0 +1,123 @@
+"""What a study, a job and a delivery can be, and which change may follow which.
+
+The tables are the documentation: a state is left only along `JOB_TRANSITIONS`, which has no way back.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class StudyState(StrEnum):
+    """Where a study stands in arriving."""
+
+    OPEN = "open"
+    """Instances may still be coming."""
+    STABLE = "stable"
+    """Quiet for the quiet period; its manifest is frozen as a version."""
+    HELD = "held"
+    """Its identity is in doubt; a person has to look. Never graded, never dropped."""
+
+
+class Completeness(StrEnum):
+    """What a frozen manifest rests on."""
+
+    QUIET = "quiet"
+    """Nothing came for the quiet period; no source could be asked."""
+    VERIFIED = "verified"
+    """The source counted the same instances, twice."""
+    UNVERIFIED = "unverified"
+    """The longest wait was over before the source agreed."""
+
+
+class JobState(StrEnum):
+    """The step a job waits for or is in, or how it ended."""
+
+    PREPARE = "prepare"
+    GRADE = "grade"
+    REPORT = "report"
+    DELIVER = "deliver"
+    DONE = "done"
+    NOT_GRADABLE = "not_gradable"
+    HELD = "held"
+    SUPERSEDED = "superseded"
+
+
+class DeliveryState(StrEnum):
+    """Where one object stands on its way to one destination."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    """In the hands of the sender that holds the destination's claim."""
+    UNKNOWN = "unknown"
+    """The answer was lost, or the sender: the destination may or may not have it."""
+    UNCOMMITTED = "uncommitted"
+    """Sent; the destination has yet to commit to it (only where its settings ask for that)."""
+    SENT = "sent"
+    SENT_WARNING = "sent_warning"
+    COMMITTED = "committed"
+    FAILED = "failed"
+    """Refused for good; a person has to look."""
+
+
+_ARRIVED = frozenset({DeliveryState.SENT, DeliveryState.SENT_WARNING, DeliveryState.UNCOMMITTED})
+
+DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
+    DeliveryState.PENDING: frozenset({DeliveryState.SENDING, DeliveryState.FAILED}),
+    # back to pending: refused for now, or never put on the line
+    DeliveryState.SENDING: frozenset({DeliveryState.PENDING, DeliveryState.UNKNOWN, DeliveryState.FAILED})
+    | _ARRIVED,
+    # to sending: a query said that the destination hasn't got it, or there is no asking
+    DeliveryState.UNKNOWN: frozenset({DeliveryState.SENDING, DeliveryState.FAILED}) | _ARRIVED,
+    DeliveryState.UNCOMMITTED: frozenset(
+        {DeliveryState.COMMITTED, DeliveryState.PENDING, DeliveryState.FAILED}
+    ),
+    DeliveryState.SENT: frozenset(),
+    DeliveryState.SENT_WARNING: frozenset(),
+    DeliveryState.COMMITTED: frozenset(),
+    DeliveryState.FAILED: frozenset(),
+}
+
+UNDELIVERED = tuple(state for state, following in DELIVERY_TRANSITIONS.items() if following)
+DELIVERED = (DeliveryState.SENT, DeliveryState.SENT_WARNING, DeliveryState.COMMITTED)
+
+
+class StepOutcome(StrEnum):
+    """How one claim of a step ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+
+
+_STOPPED = frozenset({JobState.HELD, JobState.SUPERSEDED})
+
+JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    # done straight from prepare: what the network would see has been graded before;
+    # deliver straight from prepare: and its delivery had been called off
+    JobState.PREPARE: frozenset({JobState.GRADE, JobState.DELIVER, JobState.NOT_GRADABLE, JobState.DONE})
+    | _STOPPED,
+    JobState.GRADE: frozenset({JobState.REPORT, JobState.NOT_GRADABLE}) | _STOPPED,
+    JobState.REPORT: frozenset({JobState.DELIVER}) | _STOPPED,
+    JobState.DELIVER: frozenset({JobState.DONE}) | _STOPPED,
+    JobState.DONE: frozenset(),
+    JobState.NOT_GRADABLE: frozenset(),
+    JobState.HELD: frozenset(),
+    JobState.SUPERSEDED: frozenset(),
+}
+
+ACTIVE = tuple(state for state, following in JOB_TRANSITIONS.items() if following)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The Celery task that takes a job out of a state, and the queue it is sent to."""
+
+    task: str
+    queue: str
+
+
+STEPS: dict[JobState, Step] = {
+    JobState.PREPARE: Step("worker.tasks.prepare", "cpu"),
+    JobState.GRADE: Step("worker.tasks.grade", "gpu"),
+    JobState.REPORT: Step("worker.tasks.report", "cpu"),
+    JobState.DELIVER: Step("worker.tasks.deliver", "send"),
+}

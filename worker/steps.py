@@ -1,0 +1,151 @@
+"""The steps prepare, grade and report with a claim: read the ledger, run the pipeline, write back.
+
+`deliver` stands in `worker.delivering`.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from dicom_node.series import NotGradableError, SeriesChoice
+from model.grade import Contrast
+from model.preprocess import PreprocessingError
+from worker import ledger, pipeline
+from worker.claimed import ClaimedStep
+from worker.database import Job, Result, SeriesRole, Study
+from worker.inference import Grader, InferenceUnavailableError
+from worker.manifest import Manifest, load_manifest, load_roles
+from worker.reporting import describe_report, live_results, record_result, write_objects
+from worker.states import JobState
+from worker.workspace import workspace_of
+
+LONGEST_SERIES_DELAY = timedelta(minutes=5)
+"""How long a job sleeps that waits for a series; more of the study wakes it as a new version."""
+
+
+def prepare(step: ClaimedStep) -> None:
+    """Choose the series, convert and align them; or end as not gradable, or as graded before."""
+    node, job_id = step.node, step.claim.job_id
+    with node.sessions() as session:
+        manifest = load_manifest(session, node.spool, job_id)
+    files = manifest.files_by_series()
+    try:
+        choices = pipeline.choose_series(files)
+        result_uid = _result_uid(step, manifest, choices)
+        if result_id := _existing_result(step, result_uid):
+            _link(step, result_id, result_uid)
+            return
+        with workspace_of(node.settings.jobs_folder, job_id).publish("prepare", step.claim.fence) as folder:
+            pipeline.prepare(files, choices, folder)
+    except NotGradableError as error:
+        if error.reason_code.startswith("missing_") and (wait := _series_wait(step, manifest)):
+            step.postpone(wait, f"waits for more of the study: {error.sentence}", "waiting_series")
+        else:
+            _end_not_gradable(step, manifest, error.reason_code, error.sentence)
+        return
+    except PreprocessingError as error:
+        _end_not_gradable(step, manifest, error.reason, str(error))
+        return
+    series_ids = manifest.series_ids()
+
+    def write(session: Session) -> None:
+        session.add_all(
+            SeriesRole(
+                job_id=job_id,
+                contrast=contrast,
+                series_id=series_ids[choice.series_instance_uid],
+                confidence=choice.confidence,
+                evidence=choice.evidence,
+            )
+            for contrast, choice in choices.items()
+        )
+        ledger.cancel_unsent(session, manifest.study_id, manifest.version)
+
+    step.advance(JobState.GRADE, write, result_uid=result_uid)
+
+
+def grade(step: ClaimedStep, grader: Grader) -> None:
+    """Grade the prepared stack.
+
+    Raises InferenceUnavailableError, the job given back uncounted, where this worker can grade nothing.
+    """
+    workspace = workspace_of(step.node.settings.jobs_folder, step.claim.job_id)
+    try:
+        with workspace.publish("grade", step.claim.fence) as folder:
+            grader.grade(workspace.of("prepare"), folder)
+    except InferenceUnavailableError:
+        step.postpone(timedelta(0), "the worker can't grade")
+        raise
+    step.advance(JobState.REPORT)
+
+
+def report(step: ClaimedStep) -> None:
+    """Build the objects once, keep their bytes, and record result and deliveries in one transaction."""
+    node, job_id = step.node, step.claim.job_id
+    graded, attention = pipeline.load_graded(workspace_of(node.settings.jobs_folder, job_id).of("grade"))
+    with node.sessions() as session:
+        manifest = load_manifest(session, node.spool, job_id)
+        roles = load_roles(session, job_id)
+        result_uid = session.scalars(select(Job.result_uid).where(Job.id == job_id)).one()
+        assert result_uid is not None
+        what_is_said = describe_report(session, node, manifest, result_uid, graded, roles)
+    files = manifest.files_by_series()
+    chosen: Mapping[Contrast, list[Path]] = {contrast: files[uid] for contrast, (uid, _) in roles.items()}
+    objects = pipeline.build_objects(what_is_said, chosen, attention, node.settings.maximum_images)
+    write_objects(node.settings.results_folder, objects)
+
+    def write(session: Session) -> None:
+        record_result(session, node, job_id, manifest.study_id, result_uid, graded, objects)
+
+    step.advance(JobState.DELIVER, write)
+
+
+def _link(step: ClaimedStep, result_id: int, result_uid: str) -> None:
+    """End the job with the result that its input had before; send that only if its sending was called off."""
+    with step.node.sessions() as session:
+        is_live = session.scalar(select(live_results().where(Result.id == result_id).exists()))
+    if not is_live:
+        step.advance(JobState.DELIVER, result_id=result_id, result_uid=result_uid)
+        return
+    step.advance(
+        JobState.DONE,
+        result_id=result_id,
+        result_uid=result_uid,
+        reason_code="same_input",
+        reason="the network's input is unchanged: the earlier result stands and nothing is sent",
+    )
+
+
+def _end_not_gradable(step: ClaimedStep, manifest: Manifest, reason_code: str, reason: str) -> None:
+    def write(session: Session) -> None:
+        ledger.cancel_unsent(session, manifest.study_id, manifest.version)
+
+    step.advance(JobState.NOT_GRADABLE, write, reason_code=reason_code, reason=reason)
+
+
+def _series_wait(step: ClaimedStep, manifest: Manifest) -> timedelta | None:
+    """How long to sleep until the study is looked at again; None once it has been open for long enough."""
+    with step.node.sessions() as session:
+        opened_at, now = session.execute(
+            select(Study.opened_at, func.now()).where(Study.id == manifest.study_id)
+        ).one()
+    left: timedelta = opened_at + step.node.settings.series_wait - now
+    return min(left, LONGEST_SERIES_DELAY) if left > timedelta(0) else None
+
+
+def _result_uid(step: ClaimedStep, manifest: Manifest, choices: Mapping[Contrast, SeriesChoice]) -> str:
+    chosen = {contrast: choice.series_instance_uid for contrast, choice in choices.items()}
+    return pipeline.result_identity(
+        manifest.study_instance_uid,
+        manifest.inputs(chosen),
+        step.node.card.weights_sha256,
+        step.node.settings.maximum_images,
+    )
+
+
+def _existing_result(step: ClaimedStep, result_uid: str) -> int | None:
+    with step.node.sessions() as session:
+        return session.scalars(select(Result.id).where(Result.result_uid == result_uid)).one_or_none()

@@ -1,0 +1,150 @@
+"""The ledger's answers as tables on a terminal, as CSV and as JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from rich.table import Table
+from rich.text import Text
+
+from model.card import SIMULATED_STATEMENT
+from model.grade import Contrast
+from worker.queries import StudyStanding
+from worker.states import JobState, StudyState
+
+CONTRAST_HEADINGS = {Contrast.FLAIR: "FLAIR", Contrast.T1CE: "T1 post", Contrast.T2: "T2"}
+STATE_STYLES = {
+    JobState.DONE: "green",
+    JobState.NOT_GRADABLE: "yellow",
+    JobState.HELD: "red",
+    JobState.SUPERSEDED: "dim",
+}
+
+
+def status_table(standings: Sequence[StudyStanding]) -> Table:
+    """Where each study stands; shows study numbers, nothing of a patient."""
+    table = Table(title="gliograde: studies, newest first", title_justify="left")
+    for heading in ("study", "instances", "state", "grade", "P(HGG)", "delivered", "seconds"):
+        table.add_column(
+            heading, justify="right" if heading in ("instances", "P(HGG)", "seconds") else "left"
+        )
+    table.add_column("why", overflow="fold")
+    for standing in standings:
+        table.add_row(
+            str(standing.study_id),
+            str(standing.instances),
+            state_text(standing),
+            standing.grade or "",
+            probability_text(standing),
+            delivered_text(standing),
+            f"{standing.seconds:.0f}",
+            standing.hold_reason or standing.reason or "",
+        )
+    return table
+
+
+def state_text(standing: StudyStanding) -> Text:
+    """State of the study as long as it arrives or is held, else of its job."""
+    if standing.study_state is not StudyState.STABLE or standing.job_state is None:
+        words = {StudyState.OPEN: "arriving", StudyState.HELD: "held"}.get(standing.study_state, "stable")
+        return Text(words, style="red" if standing.study_state is StudyState.HELD else "cyan")
+    return Text(standing.job_state.replace("_", " "), style=STATE_STYLES.get(standing.job_state, "cyan"))
+
+
+def probability_text(standing: StudyStanding) -> str:
+    """Probability of HGG, marked where the weights have seen only simulated tumours."""
+    if standing.probability is None:
+        return ""
+    return f"{standing.probability:.3f}{'*' if standing.trained_on_simulated else ''}"
+
+
+def delivered_text(standing: StudyStanding) -> str:
+    """Deliveries made of all."""
+    made, total = standing.delivered
+    return f"{made} of {total}" if total else ""
+
+
+Value = str | int | float | bool | None
+
+COLUMNS: Mapping[str, Callable[[StudyStanding], Value]] = {
+    "study_id": lambda item: item.study_id,
+    "study_instance_uid": lambda item: item.study_instance_uid,
+    "patient_id": lambda item: item.patient_id,
+    "accession_number": lambda item: item.accession_number,
+    "study_date": lambda item: item.study_date,
+    "study_state": lambda item: item.study_state,
+    "version": lambda item: item.version,
+    "completeness": lambda item: item.completeness,
+    "job_state": lambda item: item.job_state,
+    "reason_code": lambda item: "study_held" if item.hold_reason else item.reason_code,
+    "reason": lambda item: item.hold_reason or item.reason,
+    "grade": lambda item: item.grade,
+    "probability": lambda item: item.probability,
+    "model_name": lambda item: item.model_name,
+    "model_version": lambda item: item.model_version,
+    "checkpoint_sha256": lambda item: item.checkpoint_sha256,
+    "trained_on_simulated": lambda item: item.trained_on_simulated,
+    "result_uid": lambda item: item.result_uid,
+    "flair_series_number": lambda item: _series_number(item, Contrast.FLAIR),
+    "t1ce_series_number": lambda item: _series_number(item, Contrast.T1CE),
+    "t2_series_number": lambda item: _series_number(item, Contrast.T2),
+    "delivered": lambda item: item.delivered[0],
+    "deliveries": lambda item: item.delivered[1],
+    "received_at": lambda item: _iso(item.first_instance_at),
+    "ended_at": lambda item: _iso(item.ended_at),
+    "seconds": lambda item: round(item.seconds, 3),
+}
+"""What a program reads of a study; times are ISO 8601."""
+
+
+def result_records(standings: Iterable[StudyStanding]) -> list[dict[str, Value]]:
+    """One flat record a study."""
+    return [{name: column(item) for name, column in COLUMNS.items()} for item in standings]
+
+
+def results_table(standings: Sequence[StudyStanding]) -> Table:
+    """Results for a person."""
+    table = Table(title="gliograde: results, newest first", title_justify="left")
+    for heading in ("study", "accession", "date", "state", "grade", "P(HGG)", "model", "delivered"):
+        table.add_column(heading)
+    table.add_column("why", overflow="fold")
+    for item in standings:
+        table.add_row(
+            str(item.study_id),
+            item.accession_number,
+            item.study_date,
+            state_text(item),
+            item.grade or "",
+            probability_text(item),
+            f"{item.model_name} {item.model_version}" if item.model_name else "",
+            delivered_text(item),
+            item.hold_reason or item.reason or "",
+        )
+    if any(item.trained_on_simulated for item in standings):
+        table.caption = f"* {SIMULATED_STATEMENT}."
+    return table
+
+
+def to_csv(standings: Iterable[StudyStanding]) -> str:
+    """Records as CSV with a heading line."""
+    output = io.StringIO()
+    writer = csv.DictWriter(output, fieldnames=list(COLUMNS))
+    writer.writeheader()
+    writer.writerows(result_records(standings))
+    return output.getvalue()
+
+
+def to_json(standings: Iterable[StudyStanding]) -> str:
+    """Records as a JSON list."""
+    return json.dumps(result_records(standings), indent=2)
+
+
+def _series_number(item: StudyStanding, contrast: Contrast) -> int | None:
+    taken = item.roles.get(contrast)
+    return None if taken is None else taken.series_number
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

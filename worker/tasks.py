@@ -1,0 +1,144 @@
+"""Celery's tasks: shims that claim a row, run the step, commit, and hint the next one."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from celery.exceptions import WorkerShutdown
+from celery.platforms import EX_FAILURE
+from sqlalchemy.exc import OperationalError
+
+from worker import delivering, steps
+from worker.audit_forwarding import forward_audit_trail
+from worker.celery import app, current_inference, current_node
+from worker.census import take_census
+from worker.claimed import ClaimedStep, take_claim
+from worker.destinations import destinations_of_job
+from worker.hints import SEND_TASK, send_destination_hint, send_hint
+from worker.inference import InferenceUnavailableError
+from worker.ledger import Hint, StaleClaimError
+from worker.schema import SchemaError
+from worker.sending import send_due
+from worker.states import STEPS, JobState
+from worker.sweep import keep_up
+
+logger = logging.getLogger(__name__)
+
+
+@app.task(name="worker.tasks.sweep")
+def sweep() -> None:
+    """Index the spool, freeze complete studies, offer waiting work."""
+    try:
+        due = keep_up(current_node())
+    except OperationalError:
+        logger.warning("PostgreSQL is away; the next sweep tries again")
+        return
+    except SchemaError as error:
+        logger.critical("no sweep: %s", error)
+        return
+    for hint in due.hints:
+        send_hint(app, hint)
+    for destination_id in due.destination_ids:
+        send_destination_hint(app, destination_id)
+
+
+@app.task(name="worker.tasks.census")
+def census() -> None:
+    """Compare ledger and files."""
+    take_census(current_node())
+
+
+@app.task(name=STEPS[JobState.PREPARE].task)
+def prepare(job_id: int) -> None:
+    """Series roles, conversion, alignment."""
+    _run(job_id, JobState.PREPARE)
+
+
+@app.task(name=STEPS[JobState.GRADE].task)
+def grade(job_id: int) -> None:
+    """The network."""
+    _run(job_id, JobState.GRADE)
+
+
+@app.task(name=STEPS[JobState.REPORT].task)
+def report(job_id: int) -> None:
+    """Structured report and attention images."""
+    _run(job_id, JobState.REPORT)
+
+
+@app.task(name=STEPS[JobState.DELIVER].task)
+def deliver(job_id: int) -> None:
+    """Offer what is not there yet to the senders of its destinations."""
+    _run(job_id, JobState.DELIVER)
+    with current_node().sessions() as session:
+        waiting = destinations_of_job(session, job_id)
+    for destination_id in waiting:
+        send_destination_hint(app, destination_id)
+
+
+@app.task(name=SEND_TASK)
+def send(destination_id: int) -> None:
+    """Send all that is due at one destination."""
+    send_due(current_node(), destination_id)
+
+
+@app.task(name="worker.tasks.forward_audit")
+def forward_audit() -> None:
+    """Pass new audit events on, where the settings name a receiver."""
+    forward_audit_trail(current_node())
+
+
+_FUNCTIONS: Mapping[JobState, Callable[[ClaimedStep], None]] = MappingProxyType(
+    {
+        JobState.PREPARE: steps.prepare,
+        JobState.GRADE: lambda step: steps.grade(step, current_inference()),
+        JobState.REPORT: steps.report,
+        JobState.DELIVER: delivering.deliver,
+    }
+)
+
+
+def run_step(job_id: int, state: JobState) -> JobState | None:
+    """Claim a job and run the step it waits for; returns the state that follows, if a step takes it further.
+
+    Failures are written to the ledger and logged without their message, which might name a patient. Raises
+    WorkerShutdown where this worker should take no more work.
+    """
+    node = current_node()
+    try:
+        claim = take_claim(node, job_id, state)
+        if claim is None:
+            return None
+        with ClaimedStep(node, claim) as step:
+            _FUNCTIONS[state](step)
+    except StaleClaimError as error:
+        logger.warning("%s; the work is thrown away", error)
+    except OperationalError:
+        logger.warning("job %d: PostgreSQL is away during %s", job_id, state)
+    except SchemaError as error:
+        logger.critical("job %d is left to others: %s", job_id, error)
+    except InferenceUnavailableError as error:
+        logger.critical("job %d goes back and this worker stops: %s", job_id, error)
+        raise WorkerShutdown(EX_FAILURE) from None
+    except Exception as error:  # noqa: BLE001 - the border of a job: recorded, never passed on with its words
+        logger.error("job %d: %s failed with %s", job_id, state, _without_words(error))  # noqa: TRY400
+    else:
+        return step.next_state if step.next_state in STEPS else None
+    return None
+
+
+def _run(job_id: int, state: JobState) -> None:
+    following = run_step(job_id, state)
+    if following is not None:
+        send_hint(app, Hint(job_id, following))
+
+
+def _without_words(error: BaseException) -> str:
+    """Type and place of an error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    return f"{type(error).__name__} at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

@@ -1,0 +1,5 @@
+"""The installed version of gliograde."""
+
+from importlib.metadata import version
+
+VERSION = version("gliograde")
