@@ -166,7 +166,10 @@ class Service:
         wait_for(self.socket.exists, "Valkey")
 
     def ensure_up(self):
-        """Start whatever a test has left dead."""
+        """Start whatever a test has left dead, and end what a failed one has left alive."""
+        for name in self.processes.keys() - {"redis", "node", "beat", "worker"}:
+            self.kill(name)
+            del self.processes[name]
         self.postgres.ensure_postgres_running()
         self.start_redis()
         self.start("node", "dicom_node")
