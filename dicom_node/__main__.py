@@ -3,38 +3,33 @@
 import logging
 import signal
 import sys
-from typing import Final
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from dicom_node.audit import AuditSpool
+from dicom_node.dispatcher import STOP_SIGNALS, Dispatcher
+from dicom_node.handover import Handover
 from dicom_node.quiet import silence_libraries
-from dicom_node.scp import ScpError, StorageScp
+from dicom_node.scp import PortInUseError, ScpError, StorageScp, allow_list_of, check_settings
 from dicom_node.settings import NodeSettings, settings_line
 from dicom_node.spool import Spool
 
 logger = logging.getLogger("dicom_node")
 
-_STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
-
 
 def main() -> int:
     """Run the node; 0 after a clean stop, 2 where it can't start, with one line that says why."""
-    # Blocked before the first thread starts, so that the signal waits for sigwait below.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    # Blocked before the first thread starts, so that the signal waits for who asks for it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     silence_libraries()
     try:
         settings = NodeSettings()
-        spool = Spool(settings.spool_folder, settings.minimum_free_bytes)
-        audit = AuditSpool(settings.audit_folder)
-        with StorageScp(settings, spool, audit) as scp:
-            audit.activity("started", settings.ae_title)
-            logger.info("ready: %s listens on %s:%d", settings.ae_title, settings.bind_address, scp.port)
-            number = signal.sigwait(_STOP_SIGNALS)
-            logger.info("stopping on %s", signal.Signals(number).name)
-        audit.activity("stopped", settings.ae_title)
+        check_settings(settings)
+        Spool(settings.spool_folder)
+        number = _receive(settings, AuditSpool(settings.audit_folder))
+        logger.info("stopped on %s", number.name)
     except (ValidationError, SettingsError) as error:
         return _refuse(settings_line(error))
     except OSError as error:
@@ -42,6 +37,30 @@ def main() -> int:
     except ScpError as error:
         return _refuse(str(error))
     return 0
+
+
+def _receive(settings: NodeSettings, audit: AuditSpool) -> signal.Signals:
+    """Receive in one or more processes of its own until a stop signal comes; returns that."""
+
+    def serve(handover: Handover) -> None:
+        spool = Spool(settings.spool_folder, settings.minimum_free_bytes)
+        with StorageScp(settings, spool, AuditSpool(settings.audit_folder), handover):
+            signal.sigwait(STOP_SIGNALS)
+
+    def ready() -> None:
+        audit.activity("started", settings.ae_title)
+        logger.info(
+            "ready: %s listens on %s:%d", settings.ae_title, settings.bind_address, settings.dicom_port
+        )
+
+    address = (settings.bind_address, settings.dicom_port)
+    try:
+        dispatcher = Dispatcher(address, settings.receiving_processes, allow_list_of(settings), serve)
+    except OSError as error:
+        raise PortInUseError.at(settings, error) from error
+    number = dispatcher.run(ready, settings.drain_timeout)
+    audit.activity("stopped", settings.ae_title)
+    return number
 
 
 def _refuse(line: str) -> int:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import pynetdicom
@@ -28,9 +29,10 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationServer, RequestHandler
 
-from dicom_node.admission import AllowList, Caller, Refusal, parse_caller, rejection
+from dicom_node.admission import AllowList, Caller, Gate, LocalGate, Refusal, parse_caller, rejection
 from dicom_node.arrivals import Arrival, ArrivalError
-from dicom_node.guarded_socket import GuardedSocket
+from dicom_node.guarded_socket import GuardedSocket, Storage
+from dicom_node.handover import Handover
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +79,8 @@ class GuardedHandler(RequestHandler):
             self._arrival.connection,
             bytes(self._arrival.request),
             self.server.deadlines.pdu,
-            self.server.ended,
+            self.server.storage,
+            partial(self.server.connection_ended, association),
         )
         self.association = association
         return association
@@ -86,8 +89,9 @@ class GuardedHandler(RequestHandler):
 class GuardedServer(AssociationServer):
     """Accepts associations; made by `AE.make_server(…, server_class=GuardedServer)`.
 
-    `ended` is told once for each accepted connection that is over, refused or served, from any thread. Raises
-    OSError where the address can't be listened on, `UnsupportedPynetdicomError`.
+    With `handover` it doesn't listen: its connections come from the parent process, and so does the leave to
+    serve them. `ended` is told once for each connection that is over, refused or served, from any thread.
+    Raises OSError where the address can't be listened on, `UnsupportedPynetdicomError`.
     """
 
     request_queue_size = 128
@@ -103,14 +107,19 @@ class GuardedServer(AssociationServer):
         *,
         allow_list: AllowList,
         deadlines: Deadlines,
+        storage: Storage,
         report: Report,
+        handover: Handover | None = None,
         ended: Callable[[], None] = lambda: None,
     ) -> None:
         check_pynetdicom()
+        self._handover = handover
         super().__init__(ae, address, ae_title, contexts, ssl_context, evt_handlers)
         self.deadlines = deadlines
-        self.ended = ended
+        self.storage = storage
+        self.ended = ended if handover is None else handover.ended
         self._allow_list = allow_list
+        self._gate: Gate = LocalGate(allow_list) if handover is None else handover
         self._report = report
         self._reported: dict[tuple[Refusal, Caller], float] = {}
         self._selector = selectors.DefaultSelector()
@@ -118,6 +127,16 @@ class GuardedServer(AssociationServer):
         self._associations: dict[Association, Caller] = {}
         self._bell, self._ringer = socket.socketpair()
         self._thread = threading.Thread(target=self.serve_forever, name="acceptor", daemon=True)
+
+    def server_bind(self) -> None:
+        """Bind the listening socket, where there is one."""
+        if self._handover is None:
+            super().server_bind()
+
+    def server_activate(self) -> None:
+        """Listen, where there is a listening socket."""
+        if self._handover is None:
+            super().server_activate()
 
     def start(self) -> None:
         """Accept in a thread of its own, until `stop`."""
@@ -141,7 +160,7 @@ class GuardedServer(AssociationServer):
 
     def serve_forever(self, poll_interval: float = _TICK) -> None:
         """Accept until `stop`."""
-        listening = self.socket
+        listening = self.socket if self._handover is None else self._handover.connections
         assert listening is not None
         listening.setblocking(False)
         with self._selector, self._bell, self._ringer:
@@ -157,12 +176,15 @@ class GuardedServer(AssociationServer):
                 if time.monotonic() >= next_tick:
                     next_tick = time.monotonic() + poll_interval
                     self._forget_late()
+                    self._let_the_dead_leave()
                     self.service_actions()
 
     def _accept(self) -> None:
         try:
             assert self.socket is not None
-            connection, address = self.socket.accept()
+            connection, address = (
+                self.socket.accept() if self._handover is None else self._handover.take_connection()
+            )
         except OSError as error:
             if error.errno in _NO_DESCRIPTORS and self._arrivals:
                 self._turn_away(next(iter(self._arrivals)), Refusal.CROWDED)
@@ -199,8 +221,7 @@ class GuardedServer(AssociationServer):
             self._selector.modify(arrival.connection, events, lambda: self._advance(arrival))
             return
         caller = parse_caller(bytes(arrival.request), arrival.address[0], arrival.certificate_sha256)
-        self._associations = {a: c for a, c in self._associations.items() if a.is_alive()}
-        refusal = self._allow_list.refusal(caller, list(self._associations.values()))
+        refusal = self._gate.admit(caller)
         if refusal is None:
             self._admit(arrival, caller)
         else:
@@ -212,15 +233,32 @@ class GuardedServer(AssociationServer):
             self._associations[GuardedHandler(arrival, self).association] = caller
         except (OSError, RuntimeError) as error:  # the peer has left; no thread to be had
             logger.error("no association with %s: %s", caller.address, type(error).__name__)  # noqa: TRY400
+            self._gate.leave(caller)
             self._close(arrival.connection)
+
+    def connection_ended(self, association: Association) -> None:
+        """Make room for another: an association's connection is closed."""
+        self._leave(association)
+        self.ended()
+
+    def _leave(self, association: Association) -> None:
+        caller = self._associations.pop(association, None)
+        if caller is not None:
+            self._gate.leave(caller)
+
+    def _let_the_dead_leave(self) -> None:
+        """For an association that ended without closing its connection, or before it was counted."""
+        for association in list(self._associations):
+            if not association.is_alive():
+                self._leave(association)
 
     def _turn_away(self, arrival: Arrival, refusal: Refusal | None, caller: Caller | None = None) -> None:
         self._forget(arrival)
         if refusal is not None:
+            self._tell(refusal, caller or Caller("", "", arrival.address[0], None))
             with contextlib.suppress(OSError):
                 if answer := rejection(refusal):
                     arrival.connection.send(answer)
-            self._tell(refusal, caller or Caller("", "", arrival.address[0], None))
         self._close(arrival.connection)
 
     def _close(self, connection: socket.socket) -> None:

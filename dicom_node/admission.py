@@ -1,11 +1,12 @@
 """Who may associate: the allow-list, and the answers to those who may not (PS3.8 9.3.4)."""
 
 import struct
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address
-from typing import Final
+from typing import Final, Protocol
 
 from dicom_node.settings import AllowedPeer
 
@@ -78,6 +79,38 @@ class AllowList:
         if len(present) >= self._limits.associations or own >= self._limits.associations_per_peer:
             return Refusal.LOCAL_LIMIT
         return None
+
+
+class Gate(Protocol):
+    """Knows who is in. Every `admit` that lets a caller in is followed by one `leave`."""
+
+    def admit(self, caller: Caller) -> Refusal | None:
+        """Let a caller in, or say why not."""
+
+    def leave(self, caller: Caller) -> None:
+        """Note that a caller's association has ended; from any thread."""
+
+
+class LocalGate:
+    """The gate of a process that receives alone."""
+
+    def __init__(self, allow_list: AllowList) -> None:
+        self._allow_list = allow_list
+        self._present: list[Caller] = []
+        self._lock = threading.Lock()
+
+    def admit(self, caller: Caller) -> Refusal | None:
+        """Let a caller in, or say why not."""
+        with self._lock:
+            refusal = self._allow_list.refusal(caller, self._present)
+            if refusal is None:
+                self._present.append(caller)
+        return refusal
+
+    def leave(self, caller: Caller) -> None:
+        """Note that a caller's association has ended."""
+        with self._lock:
+            self._present.remove(caller)
 
 
 def parse_caller(request: bytes, address: str, certificate_sha256: str | None) -> Caller:

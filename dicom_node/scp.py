@@ -1,32 +1,32 @@
 """The Storage SCP: answers C-ECHO, takes MR objects, and says Success only for what the spool holds."""
 
 import logging
-from datetime import UTC, datetime, timedelta
+import ssl
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
 from pynetdicom import AE, evt
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import time
 
-from dicom_node.acceptor import Deadlines, GuardedServer, UnsupportedPynetdicomError
+from dicom_node.acceptor import Deadlines, GuardedServer, UnsupportedPynetdicomError, check_pynetdicom
 from dicom_node.admission import AllowList, Caller, Limits, Refusal
 from dicom_node.association import (
     MAXIMUM_PDU_BYTES,
     MR_STORAGE_CLASSES,
     RECEIVED_TRANSFER_SYNTAXES,
-    acknowledge_quickly,
     configure_pynetdicom,
     disable_nagle,
 )
 from dicom_node.audit import AuditSpool
 from dicom_node.audit_transfers import ReceivedTransfers
-from dicom_node.header import ObjectHeader, check_command, read_header
+from dicom_node.guarded_socket import Storage
+from dicom_node.handover import Handover
 from dicom_node.open_associations import OpenAssociations
+from dicom_node.reception import ReceivingDesk
 from dicom_node.settings import NodeSettings
-from dicom_node.spool import Reception, Spool, SpoolError
+from dicom_node.spool import Spool
 from dicom_node.storage_commitment import CommitmentInbox, support_commitment_reports
-from dicom_node.store_status import RefusedError, StoreStatus
 from dicom_node.tls import TlsError, server_context
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -44,23 +44,64 @@ class NoPeersError(ScpError):
 class PortInUseError(ScpError):
     """The address can't be listened on."""
 
+    @classmethod
+    def at(cls, settings: NodeSettings, error: OSError) -> Self:
+        """Say which address, and why not."""
+        why = error.strerror or error
+        return cls(f"cannot listen on {settings.bind_address}:{settings.dicom_port}: {why}")
+
 
 class TlsFilesError(ScpError):
     """A file of TLS is missing or wrong; without it nothing is listened for."""
 
 
-class StorageScp:
-    """A Storage SCP with its spool; a context manager that listens while it is open."""
+def check_settings(settings: NodeSettings) -> None:
+    """Fail closed before anything listens. Raises `NoPeersError`, `TlsFilesError`, `ScpError`."""
+    if not settings.peers:
+        raise NoPeersError("no peers are allowed to send: name at least one in the setting 'peers'")
+    _tls_context(settings)
+    try:
+        check_pynetdicom()
+    except UnsupportedPynetdicomError as error:
+        raise ScpError(str(error)) from error
 
-    def __init__(self, settings: NodeSettings, spool: Spool, audit: AuditSpool | None = None) -> None:
-        if not settings.peers:
-            raise NoPeersError("no peers are allowed to send: name at least one in the setting 'peers'")
+
+def allow_list_of(settings: NodeSettings) -> AllowList:
+    """Who may associate, and how many at a time."""
+    limits = Limits(settings.maximum_associations, settings.maximum_associations_per_peer)
+    return AllowList(settings.peers, settings.ae_title, limits)
+
+
+def _tls_context(settings: NodeSettings) -> ssl.SSLContext | None:
+    try:
+        return None if settings.tls is None else server_context(settings.tls)
+    except TlsError as error:
+        raise TlsFilesError(f"TLS: {error}") from error
+
+
+class StorageScp:
+    """A Storage SCP with its spool; a context manager that listens while it is open.
+
+    With `handover` it is one of several processes on one port and gets its connections from their parent.
+    """
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        spool: Spool,
+        audit: AuditSpool | None = None,
+        handover: Handover | None = None,
+    ) -> None:
+        check_settings(settings)
         self._settings = settings
-        self._spool = spool
+        self._handover = handover
         self._audit = audit or AuditSpool(settings.audit_folder)
         self._transfers = ReceivedTransfers(self._audit, settings.ae_title)
         self._commitments = CommitmentInbox(settings.commitments_folder)
         self._open = OpenAssociations(settings.spool_folder)
+        self._desk = ReceivingDesk(
+            spool, self._audit, self._transfers, self._open, settings.maximum_object_bytes
+        )
         self._server: GuardedServer | None = None
 
     @property
@@ -74,33 +115,26 @@ class StorageScp:
         """Listen. Raises `PortInUseError`, `TlsFilesError`."""
         configure_pynetdicom()
         settings = self._settings
-        limits = Limits(settings.maximum_associations, settings.maximum_associations_per_peer)
         try:
-            tls = None if settings.tls is None else server_context(settings.tls)
+            tls = _tls_context(settings)
             server = self._application_entity().make_server(
                 (settings.bind_address, settings.dicom_port),
                 ssl_context=tls,
                 evt_handlers=[
                     (evt.EVT_CONN_OPEN, disable_nagle),
-                    (evt.EVT_DATA_RECV, acknowledge_quickly),
-                    (evt.EVT_C_STORE, self._store),
                     (evt.EVT_N_EVENT_REPORT, self._commitments.handle),
                     *self._transfers.handlers(),
                     (evt.EVT_CONN_CLOSE, lambda event: self._open.closed(event.assoc)),
                 ],
                 server_class=GuardedServer,
-                allow_list=AllowList(settings.peers, settings.ae_title, limits),
+                allow_list=allow_list_of(settings),
                 deadlines=Deadlines(request=settings.request_timeout, pdu=settings.pdu_timeout),
+                storage=Storage(self._desk.begin, MR_STORAGE_CLASSES),
                 report=self._report_refusal,
+                handover=self._handover,
             )
-        except TlsError as error:
-            raise TlsFilesError(f"TLS: {error}") from error
-        except UnsupportedPynetdicomError as error:
-            raise ScpError(str(error)) from error
         except OSError as error:
-            raise PortInUseError(
-                f"cannot listen on {settings.bind_address}:{settings.dicom_port}: {error.strerror or error}"
-            ) from error
+            raise PortInUseError.at(settings, error) from error
         assert isinstance(server, GuardedServer)
         server.start()
         self._server = server
@@ -140,50 +174,3 @@ class StorageScp:
         self._audit.alert(
             "association_rejected", source=caller.calling_ae_title or "", address=caller.address
         )
-
-    def _store(self, event: evt.Event) -> int:
-        """Answer one C-STORE request with a status of `StoreStatus`."""
-        request = event.request
-        assert isinstance(request, C_STORE)
-        assert request.DataSet is not None
-        dataset_bytes = request.DataSet.getbuffer()
-        reception = _reception(event, request, None)
-        try:
-            self._spool.check_space(len(dataset_bytes))
-            header = read_header(dataset_bytes, reception.transfer_syntax_uid)
-            reception = _reception(event, request, header)
-            check_command(header, reception.sop_class_uid, reception.sop_instance_uid)
-            entry = self._spool.store(dataset_bytes, reception)
-        except SpoolError as error:
-            logger.error("not stored, %s: %s", error, reception.sop_instance_uid)  # noqa: TRY400 (says it all)
-            return StoreStatus.OUT_OF_RESOURCES
-        except RefusedError as error:
-            logger.warning(
-                "refused 0x%04X %s from %r", error.status, error.reason, reception.calling_ae_title
-            )
-            self._spool.quarantine(dataset_bytes, error.reason, reception)
-            self._audit.alert(
-                "object_quarantined", source=reception.calling_ae_title, address=reception.peer_address
-            )
-            return error.status
-        self._transfers.stored(event, reception.study_instance_uid, reception.sop_class_uid)
-        self._open.delivered(event.assoc, entry.study_instance_uid)
-        logger.debug("stored %s as %s", entry.sop_instance_uid, entry.sha256)
-        return StoreStatus.SUCCESS
-
-
-def _reception(event: evt.Event, request: C_STORE, header: ObjectHeader | None) -> Reception:
-    requestor = event.assoc.requestor
-    assert requestor.primitive is not None
-    return Reception(
-        sop_instance_uid=str(request.AffectedSOPInstanceUID),
-        sop_class_uid=str(request.AffectedSOPClassUID),
-        transfer_syntax_uid=str(event.context.transfer_syntax),
-        study_instance_uid="" if header is None else header.study_instance_uid,
-        series_instance_uid="" if header is None else header.series_instance_uid,
-        calling_ae_title=requestor.ae_title.strip(),
-        called_ae_title=requestor.primitive.called_ae_title.strip(),
-        peer_address=requestor.address,
-        association_id=f"{event.assoc.name}-{requestor.address}:{requestor.port}",
-        received_at=datetime.now(UTC),
-    )

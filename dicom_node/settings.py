@@ -105,6 +105,14 @@ class NodeSettings(BaseSettings):
     minimum_free_bytes: int = Field(
         default=1_000_000_000, ge=0, description="Free disk space under which objects are refused (0xA700)"
     )
+    receiving_processes: int = Field(
+        default_factory=lambda: min(4, os.cpu_count() or 1),
+        ge=1,
+        description="Processes that receive on the one port; the number of processors, at most 4",
+    )
+    maximum_object_bytes: int = Field(
+        default=2 * 1024**3, ge=1, description="Larger objects are refused (0xC000)"
+    )
     network_timeout: Duration = Field(
         default=timedelta(minutes=5), description="How long an idle association is kept"
     )

@@ -1,36 +1,36 @@
 """The spool: received objects on disk, durable before their sender hears Success.
 
-    tmp/<uuid4>.part                being written; swept when older than an hour
-    obj/<aa>/<sha256>.dcm           one received object, named by the SHA-256 of its data set as received
-    obj/<aa>/<sha256>.json          its sidecar once the database has indexed it
-    inbox/<sha256>.json             its sidecar until then
-    quarantine/<sha256>.bin, .json  what was refused, for a person to look at
+    tmp/<uuid4>.part                being written; swept when older than an hour obj/<aa>/<sha256>.dcm
+    one received object, named by the SHA-256 of its data set as received inbox/<sha256>.dcm              the
+    same file under a second name (a hard link) until the database has indexed it quarantine/<sha256>.bin,
+    .json  what was refused, for a person to look at
 
-No name comes from the network. The database is an index of this folder and can be rebuilt from it.
+An object's sidecar, who sent it and when, stands in its own file meta information (`dicom_node.spool_file`),
+so that one fsync keeps both. No name comes from the network. The database is an index of this folder and can
+be rebuilt from it.
 """
 
 import errno
 import hashlib
 import logging
+import mmap
+import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-import pydicom.config
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as validated_dataclass
+from pydantic import ValidationError
 from pydantic_core import to_json
-from pydicom.uid import UID
-from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
-from dicom_node.durable import sync_folder, write_durably
+from dicom_node.durable import SharedSync, sync_folder, write_durably
 from dicom_node.quarantine import make_room
-from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.spool_file import HEAD_BYTES, Reception, SpoolEntry, build_head, read_entry
 
 logger = logging.getLogger(__name__)
 
@@ -45,37 +45,6 @@ class SpoolError(Exception):
 
 class SpoolFullError(SpoolError):
     """Too little space is left. Trying again helps once space has been freed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reception:
-    """What one object says it is, and who sent it. Every text in it came over the network."""
-
-    sop_instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    study_instance_uid: str
-    series_instance_uid: str
-    calling_ae_title: str
-    called_ae_title: str
-    peer_address: str
-    association_id: str
-    received_at: datetime
-
-
-@validated_dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class SpoolEntry(Reception):
-    """One object in the spool: a `Reception` with the identity of its bytes.
-
-    `sha256` is that of the data set as it came over the network and `size` its length in bytes,
-    both without preamble and file meta information.
-    """
-
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    size: int = Field(ge=0)
-
-
-_SIDECAR: Final = TypeAdapter(SpoolEntry)
 
 
 class Spool:
@@ -96,6 +65,7 @@ class Spool:
             folder.mkdir(exist_ok=True)
         sync_folder(self._obj)
         sync_folder(root)
+        self._inbox_sync = SharedSync(self._inbox)
         self._sweep_parts()
 
     def object_path(self, sha256: str) -> Path:
@@ -107,55 +77,50 @@ class Spool:
         if shutil.disk_usage(self._root).free - size < self._minimum_free_bytes:
             raise SpoolFullError("the spool's disk has less free space than the minimum")
 
-    def store(self, dataset_bytes: bytes | memoryview, reception: Reception) -> SpoolEntry:
-        """Keep one data set in the transfer syntax it came in; when this returns it survives a power cut.
+    def begin(self, size: int = 0) -> "Part":
+        """Begin to keep a data set, of at least `size` bytes. Raises `SpoolFullError` or `SpoolError`."""
+        self.check_space(size)
+        with _spool_errors():
+            return Part(self, self._tmp / f"{uuid.uuid4()}.part")
 
-        The same bytes again change nothing. Raises `SpoolFullError` or `SpoolError`; then nothing lies
-        under a final name.
-        """
-        sha256 = hashlib.sha256(dataset_bytes).hexdigest()
-        entry = SpoolEntry(**asdict(reception), sha256=sha256, size=len(dataset_bytes))
-        path = self.object_path(sha256)
-        try:
-            if not path.exists():
-                self.check_space(entry.size)
-                self._write(path, (_file_head(entry), dataset_bytes))
-            # Also for bytes that were here: another thread may have renamed them and not synced yet.
-            sync_folder(path.parent)
-            # Inbox before its later place: the sidecar moves that way, so it can't be missed in between.
-            if not self._inbox_path(entry).exists() and not path.with_suffix(".json").exists():
-                self._write(self._inbox_path(entry), (_SIDECAR.dump_json(entry),))
-            sync_folder(self._inbox)
-        except OSError as error:
-            raise _spool_error(error) from error
-        return entry
+    def store(self, dataset_bytes: bytes | memoryview, reception: Reception) -> SpoolEntry:
+        """Keep one data set that is at hand as a whole; raises as `Part.write` and `Part.keep`."""
+        part = self.begin(len(dataset_bytes))
+        part.write(dataset_bytes)
+        return part.keep(reception)
 
     def entries(self) -> Iterator[SpoolEntry]:
         """Yield what the database has not indexed yet, in no particular order.
 
         An unreadable sidecar is logged and left for a person; it doesn't hold up the others.
         """
-        for path in self._inbox.glob("*.json"):
+        for path in self._inbox.iterdir():
             try:
-                yield _SIDECAR.validate_json(path.read_bytes())
+                entry = read_entry(path)
+                # A power cut may have taken the second name, which is made durable only by `mark_indexed`.
+                if not (target := self.object_path(entry.sha256)).exists():
+                    _link(path, target)
             except FileNotFoundError:
                 continue  # another process has indexed it meanwhile
             except ValidationError:
                 logger.error("spool: unreadable sidecar %s", path.name)  # noqa: TRY400 (would print its content)
+                continue
+            yield entry
 
-    def mark_indexed(self, entry: SpoolEntry) -> None:
-        """Move the sidecar out of the inbox. Done twice, or lost in a power cut, it does no harm."""
-        try:
-            self._inbox_path(entry).replace(self.object_path(entry.sha256).with_suffix(".json"))
-        except FileNotFoundError:
-            logger.info("spool: %s was indexed already", entry.sha256)
+    def mark_indexed(self, entries: Iterable[SpoolEntry]) -> None:
+        """Take entries out of the inbox. Done twice, or lost in a power cut, it does no harm."""
+        hashes = [entry.sha256 for entry in entries]
+        for folder in {self.object_path(sha256).parent for sha256 in hashes}:
+            sync_folder(folder)
+        for sha256 in hashes:
+            self._inbox_path(sha256).unlink(missing_ok=True)
 
     def rescan(self) -> int:
-        """Put every sidecar back into the inbox, to build the index anew; returns how many."""
-        sidecars = list(self._obj.glob("??/*.json"))
-        for path in sidecars:
-            path.replace(self._inbox / path.name)
-        return len(sidecars)
+        """Put every object back into the inbox, to build the index anew; returns how many."""
+        objects = list(self._obj.glob("??/*.dcm"))
+        for path in objects:
+            _link(path, self._inbox / path.name)
+        return len(objects)
 
     def quarantine(self, dataset_bytes: bytes | memoryview, reason: str, reception: Reception) -> None:
         """Keep a copy of a refused data set, at most its first 16 MiB, with the reason; best effort."""
@@ -170,11 +135,24 @@ class Spool:
         except (OSError, SpoolFullError) as error:
             logger.warning("spool: no quarantine copy of %s: %s", sha256, type(error).__name__)
 
-    def _inbox_path(self, entry: SpoolEntry) -> Path:
-        return self._inbox / f"{entry.sha256}.json"
+    def name(self, part: Path, sha256: str) -> None:
+        """Give a synced part its names, durably; where the object is here already, keep that one."""
+        inbox, target = self._inbox_path(sha256), self.object_path(sha256)
+        if target.exists():
+            part.unlink()
+        else:
+            # The inbox first: what has its other name and isn't there has been indexed.
+            _link(part, inbox)
+            part.replace(target)
+        # Also for an object that was here: another thread may have named it and not synced yet.
+        if inbox.exists():
+            self._inbox_sync.sync()
+
+    def _inbox_path(self, sha256: str) -> Path:
+        return self._inbox / f"{sha256}.dcm"
 
     def _write(self, path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-        """Bytes to a temporary name, fsync, rename; the caller syncs the folder."""
+        """Bytes to a temporary name, fsync, rename."""
         write_durably(path, self._tmp / f"{uuid.uuid4()}.part", chunks)
 
     def _sweep_parts(self) -> None:
@@ -187,23 +165,87 @@ class Spool:
                 continue  # another process sweeps too
 
 
-def _file_head(entry: SpoolEntry) -> bytes:
-    """Preamble, prefix and file meta information (PS3.10 7.1)."""
-    class_uid, instance_uid, transfer_syntax = (
-        UID(value, validation_mode=pydicom.config.IGNORE)
-        for value in (entry.sop_class_uid, entry.sop_instance_uid, entry.transfer_syntax_uid)
-    )
-    meta = create_file_meta(
-        sop_class_uid=class_uid,
-        sop_instance_uid=instance_uid,
-        transfer_syntax=transfer_syntax,
-        implementation_uid=IMPLEMENTATION_CLASS_UID,
-        implementation_version=IMPLEMENTATION_VERSION_NAME,
-    )
-    return bytes(128) + b"DICM" + encode_file_meta(meta)
+class Part:
+    """A data set on its way to the disk; ends by `keep` or `drop`, and by any error of its own."""
+
+    def __init__(self, spool: Spool, path: Path) -> None:
+        self._spool = spool
+        self._path = path
+        self._hash = hashlib.sha256()
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.lseek(self._descriptor, HEAD_BYTES, os.SEEK_SET)
+        self.size = 0
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Append; raises `SpoolFullError` or `SpoolError`, and then nothing is left of it."""
+        with self._dropped_on_error():
+            self._hash.update(chunk)
+            self.size += len(chunk)
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+
+    @contextmanager
+    def dataset(self) -> Iterator[memoryview]:
+        """All that was written, mapped and not copied."""
+        if not self.size:
+            yield memoryview(b"")
+            return
+        with (
+            mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as file,
+            file[HEAD_BYTES:] as dataset,
+        ):
+            yield dataset
+
+    def keep(self, reception: Reception) -> SpoolEntry:
+        """Keep it in the transfer syntax it came in; when this returns it survives a power cut.
+
+        The same bytes again change nothing. Raises as `write`; then nothing lies under a final name.
+        """
+        entry = SpoolEntry(**asdict(reception), sha256=self._hash.hexdigest(), size=self.size)
+        with self._dropped_on_error():
+            os.pwrite(self._descriptor, build_head(entry), 0)
+            os.fsync(self._descriptor)
+            self._spool.name(self._path, entry.sha256)
+        self._close()
+        return entry
+
+    def drop(self) -> None:
+        """Throw it away, also where it has ended."""
+        if self._close():
+            self._path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _dropped_on_error(self) -> Iterator[None]:
+        try:
+            with _spool_errors():
+                yield
+        except SpoolError:
+            self.drop()
+            raise
+
+    def _close(self) -> bool:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+        return descriptor >= 0
 
 
-def _spool_error(error: OSError) -> SpoolError:
-    if error.errno in _FULL:
-        return SpoolFullError("the spool's disk is full")
-    return SpoolError(f"the spool could not be written: {errno.errorcode.get(error.errno or 0, 'unknown')}")
+@contextmanager
+def _spool_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise SpoolFullError("the spool's disk is full") from error
+        word = errno.errorcode.get(error.errno or 0, "unknown")
+        raise SpoolError(f"the spool could not be written: {word}") from error
+
+
+def _link(existing: Path, name: Path) -> None:
+    """Give a file a second name, unless that is taken."""
+    try:
+        name.hardlink_to(existing)
+    except FileExistsError:
+        return

@@ -14,7 +14,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
-from dicom_node.spool import Spool, SpoolEntry
+from dicom_node.spool import Spool
+from dicom_node.spool_file import SpoolEntry
 from worker import ledger
 from worker.database import Instance, Series, Study
 from worker.revisions import find_earlier, is_header_change, is_our_own
@@ -110,8 +111,7 @@ def _index_batch(sessions: sessionmaker[Session], spool: Spool, received: Sequen
         # the driver's words would repeat what a peer wrote
         logger.error("spool: %s is not indexed: %s", received[0][0].sha256, type(error).__name__)  # noqa: TRY400
         return 0
-    for entry, _ in received:
-        spool.mark_indexed(entry)
+    spool.mark_indexed(entry for entry, _ in received)
     return len(received)
 
 

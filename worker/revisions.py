@@ -11,7 +11,8 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from dicom_node.report import MANUFACTURER
-from dicom_node.spool import Spool, SpoolEntry
+from dicom_node.spool import Spool
+from dicom_node.spool_file import SpoolEntry
 from worker.database import Instance, ResultObject, Series
 
 _PIXEL_KEYWORDS = (

@@ -18,6 +18,7 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.events import EventHandlerType
+from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
 
 from dicom_node.acceptor import MAXIMUM_ARRIVALS_PER_ADDRESS, UnsupportedPynetdicomError, check_pynetdicom
@@ -39,6 +40,11 @@ SEAMS: dict[Callable[..., object], str] = {
     AssociationSocket.recv: "6bc20a33b1b7cfe7",
     RequestHandler.handle: "034823fb4df3a874",
     RequestHandler._create_association: "05c8d12b79863cdb",
+    AssociationSocket.send: "1ea8158c0b51faca",
+    Association._run_reactor: "f28838c5559e462a",
+    DULServiceProvider._process_recv_primitive: "4c0ebbb3e646e35e",
+    DULServiceProvider.run_reactor: "e3a10eb3a0931e48",
+    Timer.restart: "30af96b32eeff8ae",
     DULServiceProvider._read_pdu_data: "19f2d4e38c13c835",
     DULServiceProvider._is_transport_event: "8725ed03bb8fbdef",
 }

@@ -28,7 +28,8 @@ from dicom_node.association import MR_STORAGE_CLASSES, RECEIVED_TRANSFER_SYNTAXE
 from dicom_node.scp import NoPeersError, PortInUseError, StorageScp
 from dicom_node.scu import AssociationError, Destination, Sent, echo, send
 from dicom_node.settings import NodeSettings
-from dicom_node.spool import Spool, SpoolEntry
+from dicom_node.spool import Spool
+from dicom_node.spool_file import SpoolEntry
 from dicom_node.store_status import StoreStatus
 
 Node = Callable[..., Destination]

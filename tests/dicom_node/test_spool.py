@@ -19,12 +19,11 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from dicom_node.spool import (
     PART_LIFETIME,
     QUARANTINE_BYTES,
-    Reception,
     Spool,
-    SpoolEntry,
     SpoolError,
     SpoolFullError,
 )
+from dicom_node.spool_file import Reception, SpoolEntry
 
 
 def reception(sop_instance_uid: str = "1.2.3") -> Reception:
@@ -91,13 +90,13 @@ def test_no_network_text_is_in_a_path(spool: Spool, root: Path) -> None:
     evil = replace(reception(), study_instance_uid="../../evil", calling_ae_title="/evil")
     spool.store(b"x", evil)
     digest = hashlib.sha256(b"x").hexdigest()
-    assert files(root.parent) == {f"spool/obj/{digest[:2]}/{digest}.dcm", f"spool/inbox/{digest}.json"}
+    assert files(root.parent) == {f"spool/obj/{digest[:2]}/{digest}.dcm", f"spool/inbox/{digest}.dcm"}
 
 
 def test_indexed_entries_leave_the_inbox_and_come_back_by_a_rescan(spool: Spool, root: Path) -> None:
     entry = spool.store(b"x", reception())
-    spool.mark_indexed(entry)
-    spool.mark_indexed(entry)
+    spool.mark_indexed([entry])
+    spool.mark_indexed([entry])
     assert list(spool.entries()) == []
     spool.store(b"x", reception())
     assert list(spool.entries()) == []
@@ -105,20 +104,31 @@ def test_indexed_entries_leave_the_inbox_and_come_back_by_a_rescan(spool: Spool,
     assert list(Spool(root).entries()) == [entry]
 
 
-def test_a_store_cut_between_object_and_sidecar_is_completed_by_the_next(spool: Spool, root: Path) -> None:
+def test_a_name_lost_in_a_power_cut_comes_back_from_the_inbox(spool: Spool) -> None:
     entry = spool.store(b"x", reception())
-    (root / "inbox" / f"{entry.sha256}.json").unlink()
-    spool.store(b"x", reception())
+    spool.object_path(entry.sha256).unlink()
     assert list(spool.entries()) == [entry]
+    assert spool.object_path(entry.sha256).read_bytes().endswith(b"x")
+
+
+def test_a_store_cut_between_its_two_names_is_completed_by_the_next(spool: Spool, root: Path) -> None:
+    entry = spool.store(b"x", reception())
+    spool.object_path(entry.sha256).unlink()
+    assert spool.store(b"x", reception("9.9")).sha256 == entry.sha256
+    assert list(spool.entries()) == [entry]
+    assert files(root) == {
+        f"inbox/{entry.sha256}.dcm",
+        f"obj/{entry.sha256[:2]}/{entry.sha256}.dcm",
+    }
 
 
 def test_an_unreadable_sidecar_does_not_hold_up_the_others(
     spool: Spool, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     entry = spool.store(b"x", reception())
-    (root / "inbox" / "damaged.json").write_text("{ZZCANARY")
+    (root / "inbox" / "damaged.dcm").write_text("{ZZCANARY")
     assert list(spool.entries()) == [entry]
-    assert "damaged.json" in caplog.text
+    assert "damaged.dcm" in caplog.text
     assert "ZZCANARY" not in caplog.text
 
 
