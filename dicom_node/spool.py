@@ -6,10 +6,13 @@
     .json  what was refused, for a person to look at
 
 An object's sidecar, who sent it and when, stands in its own file meta information (`dicom_node.spool_file`),
-so that one fsync keeps both. No name comes from the network. The database is an index of this folder and can
-be rebuilt from it.
+so that one fsync keeps both. It comes when the file has its names, so that the file system's journal is
+written once for all of them. A power cut before it may leave torn bytes under a name: no sender has heard of
+those, and `is_intact` tells them before they are indexed. No name comes from the network. The database is an
+index of this folder and can be rebuilt from it.
 """
 
+import contextlib
 import errno
 import hashlib
 import logging
@@ -135,18 +138,40 @@ class Spool:
         except (OSError, SpoolFullError) as error:
             logger.warning("spool: no quarantine copy of %s: %s", sha256, type(error).__name__)
 
-    def name(self, part: Path, sha256: str) -> None:
-        """Give a synced part its names, durably; where the object is here already, keep that one."""
+    def is_intact(self, entry: SpoolEntry) -> bool:
+        """Whether an object's bytes are those that were received. Raises FileNotFoundError."""
+        with self.object_path(entry.sha256).open("rb") as file:
+            file.seek(HEAD_BYTES)
+            return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+
+    def give_names(self, part: Path, sha256: str) -> bool:
+        """Give a part its two names; False where the object has been indexed, which needs no second copy.
+
+        One that has not may be torn, and is replaced.
+        """
         inbox, target = self._inbox_path(sha256), self.object_path(sha256)
-        if target.exists():
-            part.unlink()
-        else:
-            # The inbox first: what has its other name and isn't there has been indexed.
-            _link(part, inbox)
-            part.replace(target)
-        # Also for an object that was here: another thread may have named it and not synced yet.
-        if inbox.exists():
-            self._inbox_sync.sync()
+        if target.exists() and not inbox.exists():
+            return False
+        # The inbox first: what has its other name and isn't there has been indexed.
+        try:
+            inbox.hardlink_to(part)
+        except FileExistsError:
+            second = part.with_suffix(".link")
+            second.hardlink_to(part)
+            second.replace(inbox)
+        part.replace(target)
+        return True
+
+    def sync_names(self) -> None:
+        """Make the names that were given durable."""
+        self._inbox_sync.sync()
+
+    def take_names(self, sha256: str, status: os.stat_result) -> None:
+        """Take its names from the file of this status, not from another that has got them meanwhile."""
+        for path in (self._inbox_path(sha256), self.object_path(sha256)):
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(path.stat(), status):
+                    path.unlink()
 
     def _inbox_path(self, sha256: str) -> Path:
         return self._inbox / f"{sha256}.dcm"
@@ -172,6 +197,7 @@ class Part:
         self._spool = spool
         self._path = path
         self._hash = hashlib.sha256()
+        self._name: str | None = None
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.lseek(self._descriptor, HEAD_BYTES, os.SEEK_SET)
         self.size = 0
@@ -206,15 +232,25 @@ class Part:
         entry = SpoolEntry(**asdict(reception), sha256=self._hash.hexdigest(), size=self.size)
         with self._dropped_on_error():
             os.pwrite(self._descriptor, build_head(entry), 0)
-            os.fsync(self._descriptor)
-            self._spool.name(self._path, entry.sha256)
-        self._close()
+            if self._spool.give_names(self._path, entry.sha256):
+                self._name = entry.sha256
+                os.fsync(self._descriptor)
+                self._spool.sync_names()
+                self._name = None
+        self.drop()
         return entry
 
     def drop(self) -> None:
-        """Throw it away, also where it has ended."""
-        if self._close():
+        """Throw away what has not been kept; done twice it does no harm."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor < 0:
+            return
+        try:
+            if self._name is not None:
+                self._spool.take_names(self._name, os.fstat(descriptor))
             self._path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def _dropped_on_error(self) -> Iterator[None]:
@@ -224,12 +260,6 @@ class Part:
         except SpoolError:
             self.drop()
             raise
-
-    def _close(self) -> bool:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-        return descriptor >= 0
 
 
 @contextmanager

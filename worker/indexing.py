@@ -117,6 +117,10 @@ def _index_batch(sessions: sessionmaker[Session], spool: Spool, received: Sequen
 
 def _read_header(spool: Spool, entry: SpoolEntry) -> Dataset | None:
     try:
+        if not spool.is_intact(entry):
+            # torn by a power cut before its sender heard Success, or changed on the disk since
+            logger.critical("spool: %s holds other bytes than were received: send it again", entry.sha256)
+            return None
         header = dcmread(
             spool.object_path(entry.sha256), stop_before_pixels=True, specific_tags=HEADER_KEYWORDS
         )

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import os
 import resource
@@ -114,12 +115,44 @@ def test_a_name_lost_in_a_power_cut_comes_back_from_the_inbox(spool: Spool) -> N
 def test_a_store_cut_between_its_two_names_is_completed_by_the_next(spool: Spool, root: Path) -> None:
     entry = spool.store(b"x", reception())
     spool.object_path(entry.sha256).unlink()
-    assert spool.store(b"x", reception("9.9")).sha256 == entry.sha256
+    assert spool.store(b"x", reception()) == entry
     assert list(spool.entries()) == [entry]
     assert files(root) == {
         f"inbox/{entry.sha256}.dcm",
         f"obj/{entry.sha256[:2]}/{entry.sha256}.dcm",
     }
+
+
+def test_torn_bytes_are_told_and_replaced_by_the_next_sending(spool: Spool, root: Path) -> None:
+    entry = spool.store(b"whole", reception())
+    assert spool.is_intact(entry)
+    for path in (spool.object_path(entry.sha256), root / "inbox" / f"{entry.sha256}.dcm"):
+        path.write_bytes(path.read_bytes()[:-2])
+    assert not spool.is_intact(entry)
+    spool.store(b"whole", reception())
+    assert spool.is_intact(entry)
+    assert list(spool.entries()) == [entry]
+    assert not list((root / "tmp").iterdir())
+
+
+def test_a_disk_that_fails_to_sync_leaves_no_name(
+    spool: Spool, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dicom_node.spool.os.fsync", broken)
+        with pytest.raises(SpoolError, match="EIO"):
+            spool.store(b"x", reception())
+    assert files(root) == set()
+    kept = spool.store(b"x", reception())
+    with monkeypatch.context() as patched:
+        patched.setattr("dicom_node.spool.os.fsync", broken)
+        with pytest.raises(SpoolError, match="EIO"):
+            spool.store(b"x", reception())
+    assert spool.store(b"x", reception()) == kept
+    assert spool.is_intact(kept)
 
 
 def test_an_unreadable_sidecar_does_not_hold_up_the_others(

@@ -26,9 +26,9 @@ def make_header(study="1.2.3", series="1.2.3.1", instance=None, **attributes):
     return dataset
 
 
-def spool_object(spool, dataset, received_at=None):
-    """Put a dataset into the spool as the Storage SCP would."""
-    reception = Reception(
+def reception_of(dataset, received_at=None):
+    """What the Storage SCP notes beside a dataset."""
+    return Reception(
         sop_instance_uid=str(dataset.SOPInstanceUID),
         sop_class_uid=str(dataset.SOPClassUID),
         transfer_syntax_uid=str(ExplicitVRLittleEndian),
@@ -40,4 +40,9 @@ def spool_object(spool, dataset, received_at=None):
         association_id="1",
         received_at=received_at or datetime.now(UTC),
     )
-    return spool.store(encode(dataset, is_implicit_vr=False, is_little_endian=True), reception)
+
+
+def spool_object(spool, dataset, received_at=None):
+    """Put a dataset into the spool as the Storage SCP would."""
+    encoded = encode(dataset, is_implicit_vr=False, is_little_endian=True)
+    return spool.store(encoded, reception_of(dataset, received_at))

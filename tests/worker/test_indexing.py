@@ -1,14 +1,17 @@
+import os
 from datetime import timedelta
 from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom import dcmread
 from sqlalchemy import func, select
 
 from dicom_node.report import MANUFACTURER, Device
 from model.grade import Grade
 from tests.worker.samples import make_header, spool_object
+from worker import indexing
 from worker.database import (
     Instance,
     Job,
@@ -217,18 +220,33 @@ def test_a_series_number_may_be_anything(sessions, spool, number):
         assert session.scalars(select(Series.series_number)).one() == number
 
 
-def test_an_object_that_cannot_be_indexed_holds_up_no_other(sessions, spool, caplog):
-    bad = spool_object(spool, make_header(PatientID="ZZCANARY"))
-    spool.object_path(bad.sha256).write_bytes(b"no DICOM")
-    gone = spool_object(spool, make_header())
-    spool.object_path(gone.sha256).unlink()
+def test_an_object_that_cannot_be_indexed_holds_up_no_other(sessions, spool, caplog, monkeypatch):
+    header = make_header(PatientID="ZZCANARY")
+    bad, changed = spool_object(spool, header), spool_object(spool, make_header())
+
+    def read(path, **options):
+        if bad.sha256 in path.name:
+            raise ValueError("ZZCANARY")
+        return dcmread(path, **options)
+
+    monkeypatch.setattr(indexing, "dcmread", read)
+    with spool.object_path(changed.sha256).open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\xff")
     make_study(sessions, spool)
     with sessions() as session:
         assert session.scalar(select(func.count()).select_from(Instance)) == 3
-    assert {entry.sha256 for entry in spool.entries()} == {bad.sha256, gone.sha256}
+    assert {entry.sha256 for entry in spool.entries()} == {bad.sha256, changed.sha256}
     assert "unreadable" in caplog.text
-    assert "no file" in caplog.text
+    assert "other bytes than were received" in caplog.text
     assert "ZZCANARY" not in caplog.text
+
+
+def test_a_name_that_a_power_cut_took_is_no_loss(sessions, spool):
+    entry = spool_object(spool, make_header())
+    spool.object_path(entry.sha256).unlink()
+    assert index_spool(sessions, spool) == 1
+    assert spool.is_intact(entry)
 
 
 @given(order=st.permutations(range(8)))
