@@ -74,7 +74,7 @@ class GuardedHandler(RequestHandler):
         association = super()._create_association()
         # The first socket has announced the connection to the state machine; two would be an error there.
         association.dul.event_queue.get_nowait()
-        association.dul.socket = GuardedSocket(
+        guarded = association.dul.socket = GuardedSocket(
             association,
             self._arrival.connection,
             bytes(self._arrival.request),
@@ -82,6 +82,7 @@ class GuardedHandler(RequestHandler):
             self.server.storage,
             partial(self.server.connection_ended, association),
         )
+        guarded.certificate_sha256 = self._arrival.certificate_sha256
         self.association = association
         return association
 

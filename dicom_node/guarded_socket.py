@@ -59,6 +59,7 @@ class GuardedSocket(AssociationSocket):
         self._maximum_bytes = association.ae.maximum_pdu_size + PDU_SLACK_BYTES
         self._lane = StoreLane(self, storage.begin, storage.sop_classes, self._maximum_bytes)
         connection.settimeout(self._pdu_seconds)
+        self.certificate_sha256: str | None = None
         self.pace = Pace()
         association._reactor_checkpoint = self.pace  # noqa: SLF001 (a seam, checked by a test)
 

@@ -9,6 +9,7 @@ from pynetdicom.association import Association
 
 from dicom_node.audit import AuditSpool
 from dicom_node.audit_transfers import ReceivedTransfers
+from dicom_node.guarded_socket import GuardedSocket
 from dicom_node.header import check_command, read_header
 from dicom_node.open_associations import OpenAssociations
 from dicom_node.spool import Part, Spool, SpoolError
@@ -124,8 +125,9 @@ class ObjectReception:
 
 
 def _reception(association: Association, request: StoreRequest, transfer_syntax_uid: str) -> Reception:
-    requestor = association.requestor
+    requestor, connection = association.requestor, association.dul.socket
     assert requestor.primitive is not None
+    assert isinstance(connection, GuardedSocket)
     return Reception(
         sop_instance_uid=request.sop_instance_uid,
         sop_class_uid=request.sop_class_uid,
@@ -137,4 +139,5 @@ def _reception(association: Association, request: StoreRequest, transfer_syntax_
         peer_address=requestor.address,
         association_id=f"{association.name}-{requestor.address}:{requestor.port}",
         received_at=datetime.now(UTC),
+        certificate_sha256=connection.certificate_sha256,
     )

@@ -101,12 +101,14 @@ def test_an_object_of_many_pdus_arrives_over_tls(
     study[0].Rows = study[0].Columns = 1000
     study[0].PixelData = bytes(range(250)) * 8000
     files = save_study(study[:2], tmp_path / "large")
-    outcomes = list(send(files, replace(tls_node, tls=authority.issue("sender").files)))
+    sender = authority.issue("sender")
+    outcomes = list(send(files, replace(tls_node, tls=sender.files)))
     assert [outcome.status for outcome in outcomes] == [0x0000, 0x0000]
     stored = {entry.sop_instance_uid: entry for entry in spool.entries()}
     for path in files:
         entry = stored[str(dcmread(path).SOPInstanceUID)]
         assert path.read_bytes().endswith(spool.object_path(entry.sha256).read_bytes()[-entry.size :])
+        assert entry.certificate_sha256 == sender.sha256
 
 
 def test_the_scp_does_not_start_without_its_key(
