@@ -107,14 +107,14 @@ def test_31_idle_trickling_and_flooding_peers_leave_room(receiver: Receiver) -> 
         assert answer is not None
         assert (answer.result, answer.result_source, answer.diagnostic) == (0x02, 0x03, 0x02)
         assert store(receiver.called(), body, uid) == 0x0000
-        assert receiver.process.num_threads() <= 2 * 12 + 4
+        assert receiver.held().threads <= 2 * 12 + 4 * receiver.process_count()
         receiver.check({uid: body})
 
 
 @pytest.mark.parametrize("associated_first", [False, True])
 def test_32_an_oversized_pdu_is_not_even_begun(receiver: Receiver, associated_first: bool) -> None:
     echo(receiver.destination)
-    before = receiver.resident_mib()
+    before = receiver.held().resident_mib
     if associated_first:
         association = associated(receiver, "SCANNER")
         socket_of(association).sendall(struct.pack(">BxL", 0x04, 0xFFFFFFF0))
@@ -123,7 +123,7 @@ def test_32_an_oversized_pdu_is_not_even_begun(receiver: Receiver, associated_fi
     else:
         with receiver.connect() as connection:
             assert flood(connection) < 32 * 2**20
-    assert receiver.resident_mib() - before < 10
+    assert receiver.held().resident_mib - before < 10
     receiver.check({})
 
 

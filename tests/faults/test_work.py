@@ -13,7 +13,8 @@ from celery import Celery
 from sqlalchemy import select, text
 
 from model.card import WEIGHTS_NAME, default_checkpoint_folder
-from tests.faults.service import CANARY, PATIENCE, wait_for
+from tests.faults.processes import PATIENCE
+from tests.faults.service import CANARY, wait_for
 from worker.database import Heartbeat
 from worker.heartbeat import silent_workers
 from worker.hints import send_hint
