@@ -52,6 +52,16 @@ from worker.workspace import list_workspaces
 
 CANARY = "ZZCANARY"
 
+_READ = {
+    b"list": lambda client, key: client.lrange(key, 0, -1),
+    b"hash": lambda client, key: client.hgetall(key),
+    b"set": lambda client, key: client.smembers(key),
+    b"zset": lambda client, key: client.zrange(key, 0, -1),
+    b"string": lambda client, key: client.get(key),
+    b"none": lambda *_: None,
+}
+"""How a key of each of Redis's types is read; none: it went meanwhile."""
+
 
 def wait_for(condition, what):
     """Wait until the condition is true and return its value; an outage of PostgreSQL counts as not yet."""
@@ -284,8 +294,15 @@ class Service:
         ended = [job.id for sent in studies for job in self.jobs(sent) if job.ended_at]
         wait_for(lambda: list_workspaces(self.settings.jobs_folder).isdisjoint(ended), "tidy workspaces")
         assert self.answers_echo()
+        self._check_broker_names_nobody(studies)
         for log in self.folder.glob("*.log"):
             assert CANARY not in log.read_text(errors="replace"), log.name
+
+    def _check_broker_names_nobody(self, studies):
+        with contextlib.closing(self.redis_client()) as client, contextlib.suppress(redis.ConnectionError):
+            held = repr([(key, _READ[client.type(key)](client, key)) for key in client.scan_iter()])
+            for word in (CANARY, *(word for sent in studies for word in (sent.patient_id, sent.uid))):
+                assert word not in held
 
     def check_kept(self, *studies):
         """Every object that was acknowledged lies in the spool and in the ledger, byte for byte."""

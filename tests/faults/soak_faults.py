@@ -87,16 +87,18 @@ class Faults:
             name = deck.pop()
             sys.stderr.write(f"{time.strftime('%H:%M:%S')} {name}\n")
             self.kinds[name]()
+            self.mend()
             self.count[name] += 1
 
     def mend(self) -> None:
-        """Start whatever isn't running."""
+        """Start whatever isn't running, as a supervisor would."""
         self._service.postgres.ensure_postgres_running()
         self._service.start_redis()
         self._service.start_node()
         self._service.start_beat()
         for name in self._workers:
             self._start_worker(name)
+        self._service.start_worker("sender", queues="send")
 
     def kill_node(self) -> None:
         self._service.kill("node")

@@ -1,13 +1,16 @@
 """What the processes of the soak hold, over time; and whether it grows.
 
-The rule. Each process is sampled every two seconds, a killed and restarted one as a new generation. Its
-warm-up is left out. Of what is left, where that is a minute or more, the median of the last third must not
+The rule. Each process of ours is sampled every few seconds, a killed and restarted one as a new generation.
+Its warm-up is left out: a given time, and until it holds 95 % of the memory that is its median (what it loads
+with its first study). Of the rest, where that is a minute or more, the median of the last third must not
 exceed that of the first third by more than 5 % (memory), or by more than 5 % and two (threads, file
 descriptors: one association more).
 """
 
 import threading
+import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from statistics import median
@@ -41,29 +44,39 @@ class Growth:
 class Sampler:
     def __init__(self, service: Service, warm_up: timedelta) -> None:
         self._service, self._warm_up = service, warm_up
-        self._samples: defaultdict[tuple[str, int], list[Held]] = defaultdict(list)
+        self._samples: defaultdict[tuple[str, int], list[tuple[float, Held]]] = defaultdict(list)
 
     def run(self, over: threading.Event) -> None:
         while not over.wait(INTERVAL_S):
             for name, process in list(self._service.processes.items()):
-                if process.poll() is None:
-                    self._samples[name, process.pid].append(held(process.pid))
+                if process.poll() is None and name != "redis":
+                    self._samples[name, process.pid].append((time.monotonic(), held(process.pid)))
 
     def growth(self) -> Growth:
         found = Growth(len(self._samples))
         for (name, pid), samples in sorted(self._samples.items()):
-            warm = samples[round(self._warm_up.total_seconds() / INTERVAL_S) :]
-            if len(warm) * INTERVAL_S < SHORTEST_S:
+            began, ended = samples[0][0], samples[-1][0]
+            warm = loaded([item for item in samples if item[0] >= began + self._warm_up.total_seconds()])
+            if not warm or ended - warm[0][0] < SHORTEST_S:
                 continue
             third = len(warm) // 3
             figures: dict[str, tuple[float, float]] = {}
             for key, slack in SLACK.items():
                 first, last = (
-                    float(median(getattr(item, key) for item in part))
+                    float(median(getattr(item, key) for _, item in part))
                     for part in (warm[:third], warm[-third:])
                 )
                 figures[key] = (first, last)
                 if last > first * (1 + BOUND) + slack:
                     found.complaints.append(f"{name} {pid}: {key} grew from {first:.1f} to {last:.1f}")
-            found.judged.append((f"{name}, {len(samples) * INTERVAL_S:.0f} s", figures))
+            found.judged.append((f"{name}, {ended - began:.0f} s", figures))
         return found
+
+
+def loaded(samples: Sequence[tuple[float, Held]]) -> Sequence[tuple[float, Held]]:
+    """Those from the first on that holds 95 % of the median memory."""
+    if not samples:
+        return samples
+    enough = (1 - BOUND) * median(item.resident_mib for _, item in samples)
+    first = next(number for number, (_, item) in enumerate(samples) if item.resident_mib >= enough)
+    return samples[first:]
