@@ -1,7 +1,7 @@
 """One C-STORE from its first byte to its answer: what is kept, refused or quarantined, and who is told."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -22,6 +22,25 @@ logger = logging.getLogger(__name__)
 _SPACE_EVERY_BYTES: Final = 64 * 1024 * 1024
 
 
+class StorageAlarm:
+    """Tells once that objects are refused for want of a disk, and once that it is over."""
+
+    def __init__(self) -> None:
+        self._is_raised = False
+
+    def failed(self, error: SpoolError) -> None:
+        """Note that an object could not be kept."""
+        if not self._is_raised:
+            self._is_raised = True
+            logger.error("ALERT objects are refused: %s", error)
+
+    def stored(self) -> None:
+        """Note that an object was kept."""
+        if self._is_raised:
+            self._is_raised = False
+            logger.warning("objects are stored again")
+
+
 @dataclass(frozen=True, slots=True)
 class ReceivingDesk:
     """What every reception of this process needs."""
@@ -31,6 +50,7 @@ class ReceivingDesk:
     transfers: ReceivedTransfers
     open_associations: OpenAssociations
     maximum_object_bytes: int
+    alarm: StorageAlarm = field(default_factory=StorageAlarm)
 
     def begin(
         self, association: Association, request: StoreRequest, transfer_syntax_uid: str
@@ -95,6 +115,7 @@ class ObjectReception:
             return self._not_stored(error)
         except RefusedError as error:
             return self._refuse(part, error)
+        self._desk.alarm.stored()
         self._desk.transfers.stored(self._association, said.study_instance_uid, said.sop_class_uid)
         self._desk.open_associations.delivered(self._association, said.study_instance_uid)
         logger.debug("stored %s as %s", entry.sop_instance_uid, entry.sha256)
@@ -106,7 +127,8 @@ class ObjectReception:
             self._part.drop()
 
     def _not_stored(self, error: SpoolError) -> StoreStatus:
-        logger.error("not stored, %s: %s", error, self._said.sop_instance_uid)
+        self._desk.alarm.failed(error)
+        logger.warning("not stored, %s: %s", error, self._said.sop_instance_uid)
         return self._end(StoreStatus.OUT_OF_RESOURCES)
 
     def _refuse(self, part: Part, error: RefusedError) -> StoreStatus:

@@ -1,4 +1,4 @@
-"""What is ours in Celery's consumer: its heartbeat row, and how soon it comes back to a lost broker."""
+"""What is ours in Celery's consumer: its heartbeat row, and how it comes back to a lost broker."""
 
 import logging
 from datetime import timedelta
@@ -6,7 +6,9 @@ from typing import Any
 
 from celery import bootsteps
 from celery.app.amqp import AMQP
+from celery.worker import state
 from kombu import Connection
+from redis.exceptions import ConnectionError as BrokerLostError
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -66,9 +68,21 @@ class HeartbeatStep(bootsteps.StartStopStep):
             logger.warning("PostgreSQL is away, the heartbeat row stays")
 
     def _beat(self, parent: Any) -> None:  # noqa: ANN401 - Celery's consumer
+        _check_credit(parent)
         queues = ",".join(sorted(queue.name for queue in parent.task_consumer.queues))
         try:
             with self.sessions.begin() as session:
                 beat(session, own_name(), queues)
         except OperationalError:
             logger.warning("PostgreSQL is away, no heartbeat")
+
+
+def _check_credit(parent: Any) -> None:  # noqa: ANN401 - Celery's consumer
+    """Raise BrokerLostError, upon which the consumer connects anew, where it would never take work again.
+
+    A message whose acknowledgement is lost with the broker counts as unacknowledged for good in kombu 5.7.
+    When the broker is away at the end of a task, that is all of a solo worker's prefetch credit: it would go
+    on beating and ask for nothing.
+    """
+    if not state.reserved_requests and not parent.task_consumer.channel.qos.can_consume():
+        raise BrokerLostError("an acknowledgement was lost with the broker")

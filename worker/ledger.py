@@ -147,17 +147,22 @@ def hold_exhausted_jobs(session: Session, maximum_attempts: int) -> Sequence[int
 
 
 def take_due_hints(session: Session, rehint_after: timedelta) -> list[Hint]:
-    """Jobs that wait for a worker and weren't offered lately; marks them as offered now."""
-    rows = session.execute(
-        update(Job)
+    """Jobs that wait for a worker and weren't offered lately; marks them as offered now.
+
+    Several sweeps may ask at once: a row that one of them, or a worker, has locked is left to the next time.
+    """
+    due = (
+        select(Job.id)
         .where(
             Job.state.in_(ACTIVE),
             or_(Job.lease_until.is_(None), Job.lease_until < func.now()),
             or_(Job.not_before.is_(None), Job.not_before <= func.now()),
             or_(Job.hinted_at.is_(None), Job.hinted_at < func.now() - rehint_after),
         )
-        .values(hinted_at=func.now())
-        .returning(Job.id, Job.state)
+        .with_for_update(skip_locked=True)
+    )
+    rows = session.execute(
+        update(Job).where(Job.id.in_(due)).values(hinted_at=func.now()).returning(Job.id, Job.state)
     )
     return sorted((Hint(job_id, state) for job_id, state in rows), key=lambda hint: hint.job_id)
 

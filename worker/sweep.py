@@ -31,27 +31,31 @@ SWEEP_LOCK = 0x676C696F
 def sweep(node: Node) -> list[Hint]:
     """Bring the ledger up to date with the spool and the clock; returns the jobs to hint.
 
-    Raises SchemaError where the database was upgraded under this process.
+    A sweep that finds another one at work only hints: a backlog that takes minutes to index must not keep
+    the other workers idle. Raises SchemaError where the database was upgraded under this process.
     """
+    with node.sessions() as session:
+        check_revision(session)
     with _alone(node.sessions.kw["bind"]) as alone:
-        if not alone:
-            return []
-        with node.sessions() as session:
-            check_revision(session)
-        indexed = index_spool(node.sessions, node.spool)
-        ask_sources(node)
-        being_sent = studies_being_sent(node.settings.spool_folder, node.settings.network_timeout)
-        with node.sessions.begin() as session:
-            frozen = freeze_complete_studies(session, CompletenessRule.of(node.settings), being_sent)
-            held = ledger.hold_exhausted_jobs(session, node.settings.maximum_attempts)
-            hints = ledger.take_due_hints(session, node.settings.rehint_after)
-        if indexed or frozen:
-            logger.info("indexed %d instances, froze %d studies", indexed, len(frozen))
-        for job_id in held:
-            logger.error("job %d is held: its worker was lost too often", job_id)
-        with node.sessions() as session:
-            _remove_ended_workspaces(session, node)
-    return hints
+        if alone:
+            _catch_up(node)
+    with node.sessions.begin() as session:
+        return ledger.take_due_hints(session, node.settings.rehint_after)
+
+
+def _catch_up(node: Node) -> None:
+    indexed = index_spool(node.sessions, node.spool)
+    ask_sources(node)
+    being_sent = studies_being_sent(node.settings.spool_folder, node.settings.network_timeout)
+    with node.sessions.begin() as session:
+        frozen = freeze_complete_studies(session, CompletenessRule.of(node.settings), being_sent)
+        held = ledger.hold_exhausted_jobs(session, node.settings.maximum_attempts)
+    if indexed or frozen:
+        logger.info("indexed %d instances, froze %d studies", indexed, len(frozen))
+    for job_id in held:
+        logger.error("job %d is held: its worker was lost too often", job_id)
+    with node.sessions() as session:
+        _remove_ended_workspaces(session, node)
 
 
 @dataclass(frozen=True, slots=True)

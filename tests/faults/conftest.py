@@ -1,5 +1,6 @@
 import itertools
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,15 +11,16 @@ from dicom_node.mr_study import PROTOCOL, build_mr_series, save_study
 from dicom_node.stand_in_pacs import StandInPacs
 from model.volume import Volume
 from tests.faults.service import SentStudy, Service, header
+from tests.faults.small_disk import small_disk
 
 SLICES = 12
 numbers = itertools.count(1)
 
 
-def series_of(name, number, study, seed=0):
+def series_of(name, number, study, seed=0, slices=SLICES):
     """A series of noise, as small as is taken for a head."""
-    noise = np.random.default_rng(seed).uniform(100, 900, (32, 32, SLICES)).astype(np.float32)
-    volume = Volume(noise, np.diag([7.0, 7.0, 150 / SLICES, 1.0]))
+    noise = np.random.default_rng(seed).uniform(100, 900, (32, 32, slices)).astype(np.float32)
+    volume = Volume(noise, np.diag([7.0, 7.0, 150 / slices, 1.0]))
     return build_mr_series(volume, PROTOCOL[name], study, number)
 
 
@@ -50,12 +52,19 @@ def make_study(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def running():
-    """A service for the tests of one file."""
+def running(request):
+    """A service for the tests of one file; parametrised with a size, its spool is a disk of that size."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with TemporaryDirectory(prefix="gliograde-faults-") as name, StandInPacs(Path(name) / "pacs") as pacs:
+    with (
+        TemporaryDirectory(prefix="gliograde-faults-") as name,
+        StandInPacs(Path(name) / "pacs") as pacs,
+        ExitStack() as stack,
+    ):
         made = Service(Path(name), port, pacs)
+        if size := getattr(request, "param", None):
+            made.disk = stack.enter_context(small_disk(Path(name) / "disk", size))
+            made.settings.spool_folder.symlink_to(made.disk.folder)
         with made.postgres:
             try:
                 yield made

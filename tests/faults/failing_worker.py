@@ -4,21 +4,28 @@ before-STEP   after the claim of the step, before any of its work
 during-STEP   when its files are written and not yet published
 commit-STEP   after its transaction's last statement and before the commit
 after-STEP    after the commit, before the next hint
+lost-STEP     it lives on, and the commit's answer is lost: it can't know whether it was done; once
+lost-index    the same, of a transaction that indexes objects
 raise-prepare preparing raises, with a patient's name in the message
 """
 
+import logging
 import os
 import signal
 import sys
 
 from celery.__main__ import main
+from sqlalchemy.exc import OperationalError
 
+from dicom_node.spool import Spool
 from tests.faults.service import CANARY
 from worker import claimed, pipeline, sending, workspace
 from worker.claimed import ClaimedStep
 from worker.workspace import Workspace
 
 POINT, _, STEP = os.environ["FAIL_AT"].partition("-")
+logger = logging.getLogger(__name__)
+lost: list[str] = []
 
 
 def die():
@@ -55,8 +62,26 @@ def around_advance(advance):
         advance(self, to_state, write_and_die if is_step and POINT == "commit" else write, **values)
         if is_step and POINT == "after":
             die()
+        if is_step and POINT == "lost":
+            lose_answer()
 
     return wrapped
+
+
+def before_mark(mark_indexed):
+    def wrapped(self, entry):
+        lose_answer()
+        mark_indexed(self, entry)
+
+    return wrapped
+
+
+def lose_answer():
+    """Fail as a connection does that breaks while a commit is under way; the first time only."""
+    if not lost:
+        lost.append(POINT)
+        logger.warning("the answer to a commit is lost")
+        raise OperationalError("COMMIT", None, ConnectionError())
 
 
 def raise_with_name(*_):
@@ -69,7 +94,9 @@ if POINT == "before":
     sending.send_due = lambda *_: None
 elif POINT == "during":
     workspace.Workspace.of = during_step(Workspace.of)  # type: ignore[method-assign]
-elif POINT in ("commit", "after"):
+elif (POINT, STEP) == ("lost", "index"):
+    Spool.mark_indexed = before_mark(Spool.mark_indexed)  # type: ignore[method-assign]
+elif POINT in ("commit", "after", "lost"):
     claimed.ClaimedStep.advance = around_advance(ClaimedStep.advance)  # type: ignore[method-assign]
 elif POINT == "raise":
     pipeline.prepare = raise_with_name

@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,14 +19,17 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, evt
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.pdu import P_DATA_TF
 
-from dicom_node.association import close_when_cut
+from dicom_node.association import MAXIMUM_PDU_BYTES, close_when_cut
 from dicom_node.mr_study import PROTOCOL, PatientIdentity, StudyHeader, build_mr_study
 from dicom_node.scu import Destination, echo
 from dicom_node.spool import Spool
 from dicom_node.tls import TlsFiles
 from model.volume import Volume
+from tests.faults.processes import Held, family, held, kill_group
 
 CANARY = "ZZCANARY"
 ROOT = Path(__file__).parents[2]
@@ -49,12 +52,12 @@ class Receiver:
     def connect(self) -> socket.socket:
         return socket.create_connection((self.destination.address, self.destination.port), timeout=20)
 
-    def resident_mib(self) -> float:
-        return float(self.process.memory_info().rss) / 2**20
+    def held(self) -> Held:
+        """What it and its children hold of the machine."""
+        return held(self.process.pid)
 
-    def cpu_seconds(self) -> float:
-        times = self.process.cpu_times()
-        return float(times.user + times.system)
+    def process_count(self) -> int:
+        return len(family(self.process.pid))
 
     def stored(self) -> dict[str, str]:
         return {entry.sop_instance_uid: entry.sha256 for entry in Spool(self.spool_folder).entries()}
@@ -92,7 +95,11 @@ def running_receiver(
     with (
         log.open("w") as file,
         subprocess.Popen(
-            command, env=os.environ | environment | {"PYTHONPATH": str(ROOT)}, stderr=file, cwd=folder
+            command,
+            env=os.environ | environment | {"PYTHONPATH": str(ROOT)},
+            stderr=file,
+            cwd=folder,
+            start_new_session=True,
         ) as process,
     ):
         try:
@@ -107,7 +114,7 @@ def running_receiver(
             )
             yield Receiver(psutil.Process(process.pid), destination, folder / "data", log)
         finally:
-            process.send_signal(signal.SIGKILL)
+            kill_group(process)
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -134,6 +141,43 @@ def encode(dataset: Dataset, *, implicit: bool = False) -> bytes:
     buffer.is_little_endian, buffer.is_implicit_VR = True, implicit
     write_dataset(buffer, dataset)
     return buffer.getvalue()
+
+
+def association_request(destination: Destination) -> bytes:
+    """The bytes of an A-ASSOCIATE-RQ for MR objects, as a peer would send them to the destination."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        entity = AE(ae_title=destination.calling_ae_title)
+        entity.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
+        asking = threading.Thread(
+            target=entity.associate,
+            args=("127.0.0.1", listener.getsockname()[1]),
+            kwargs={"ae_title": destination.ae_title, "evt_handlers": [(evt.EVT_CONN_OPEN, close_when_cut)]},
+        )
+        asking.start()
+        connection, _ = listener.accept()
+        with connection:
+            request = connection.recv(65_536)
+            connection.sendall(bytes.fromhex("03000000000400010101"))  # A-ASSOCIATE-RJ
+            asking.join()
+    return request
+
+
+def store_request(dataset_bytes: bytes, instance_uid: str) -> bytes:
+    """The bytes of the P-DATA-TF PDUs of one C-STORE-RQ in the association's only context."""
+    request = C_STORE()
+    request.MessageID = 1
+    request.Priority = 2
+    request.AffectedSOPClassUID = MRImageStorage
+    request.AffectedSOPInstanceUID = instance_uid
+    request.DataSet = BytesIO(dataset_bytes)
+    message = C_STORE_RQ()
+    message.primitive_to_message(request)
+    pdus = []
+    for primitive in message.encode_msg(context_id=1, max_pdu_length=MAXIMUM_PDU_BYTES):
+        pdu = P_DATA_TF()
+        pdu.from_primitive(primitive)
+        pdus.append(pdu.encode())
+    return b"".join(pdus)
 
 
 def store(

@@ -27,6 +27,7 @@ from dicom_node.mr_study import PatientIdentity, StudyHeader
 from dicom_node.scu import Destination, Sent, echo, send
 from dicom_node.settings import AllowedPeer
 from dicom_node.spool import Spool
+from tests.faults.processes import PATIENCE, kill_group
 from worker.database import (
     Delivery,
     Heartbeat,
@@ -49,9 +50,17 @@ from worker.settings import Settings
 from worker.sweep import sweep
 from worker.workspace import list_workspaces
 
-PATIENCE = 120
-"""Seconds after which something is taken to hang."""
 CANARY = "ZZCANARY"
+
+_READ = {
+    b"list": lambda client, key: client.lrange(key, 0, -1),
+    b"hash": lambda client, key: client.hgetall(key),
+    b"set": lambda client, key: client.smembers(key),
+    b"zset": lambda client, key: client.zrange(key, 0, -1),
+    b"string": lambda client, key: client.get(key),
+    b"none": lambda *_: None,
+}
+"""How a key of each of Redis's types is read; none: it went meanwhile."""
 
 
 def wait_for(condition, what):
@@ -94,7 +103,7 @@ def dataset_sha256(path):
 class Service:
     """PostgreSQL, Valkey, Storage SCP, beat and workers; a stand-in PACS is the caller's."""
 
-    def __init__(self, folder, port, pacs):
+    def __init__(self, folder, port, pacs, **changes):
         self.folder, self.pacs = folder, pacs
         self.postgres = get_server(folder / "postgres")
         url = self.postgres.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
@@ -115,10 +124,11 @@ class Service:
             heartbeat_interval=timedelta(seconds=1),
             series_wait=timedelta(0),
             device="cpu",
-        )
+        ).model_copy(update=changes)
         self.engine = create_ledger_engine(url)
         self.sessions = sessionmaker(self.engine)
         self.processes = {}
+        self.disk = None
         open_installation(self.settings.data_folder)
         upgrade_schema(self.engine)
 
@@ -146,6 +156,13 @@ class Service:
         plain = ["--without-gossip", "--without-mingle"]
         return self.start(name, module, "--app", "worker", "worker", *options, *plain, **environment)
 
+    def start_node(self, module="dicom_node", **environment):
+        return self.start("node", module, **environment)
+
+    def start_beat(self):
+        schedule = str(self.folder / "schedule")
+        return self.start("beat", "celery", "--app", "worker", "beat", "--schedule", schedule, "--pidfile=")
+
     def start_redis(self):
         if "redis" in self.processes and self.processes["redis"].poll() is None:
             return
@@ -162,6 +179,7 @@ class Service:
             ],
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
         wait_for(self.socket.exists, "Valkey")
 
@@ -172,9 +190,8 @@ class Service:
             del self.processes[name]
         self.postgres.ensure_postgres_running()
         self.start_redis()
-        self.start("node", "dicom_node")
-        self.start("beat", "celery", "--app", "worker", "beat", "--schedule", str(self.folder / "schedule"),
-                   "--pidfile=")  # fmt: skip
+        self.start_node()
+        self.start_beat()
         worker = self.start_worker()
         wait_for(self.answers_echo, "the Storage SCP")
         wait_for(lambda: self.beats(worker), "the worker")
@@ -186,8 +203,12 @@ class Service:
         return self.scalar(select(Heartbeat.worker).where(Heartbeat.worker == name))
 
     def kill(self, name, number=signal.SIGKILL):
+        """Send a signal; after SIGKILL nothing of the process's group is left, after SIGTERM it has ended."""
+        if number == signal.SIGKILL:
+            kill_group(self.processes[name])
+            return
         self.processes[name].send_signal(number)
-        if number in (signal.SIGKILL, signal.SIGTERM):
+        if number == signal.SIGTERM:
             self.processes[name].wait(PATIENCE)
 
     def crash_postgres(self):
@@ -201,8 +222,7 @@ class Service:
 
     def close(self):
         for process in self.processes.values():
-            process.kill()
-            process.wait(PATIENCE)
+            kill_group(process)
         self.engine.dispose()
 
     # what a hospital does
@@ -274,20 +294,28 @@ class Service:
         ended = [job.id for sent in studies for job in self.jobs(sent) if job.ended_at]
         wait_for(lambda: list_workspaces(self.settings.jobs_folder).isdisjoint(ended), "tidy workspaces")
         assert self.answers_echo()
+        self._check_broker_names_nobody(studies)
         for log in self.folder.glob("*.log"):
             assert CANARY not in log.read_text(errors="replace"), log.name
+
+    def _check_broker_names_nobody(self, studies):
+        with contextlib.closing(self.redis_client()) as client, contextlib.suppress(redis.ConnectionError):
+            held = repr([(key, _READ[client.type(key)](client, key)) for key in client.scan_iter()])
+            for word in (CANARY, *(word for sent in studies for word in (sent.patient_id, sent.uid))):
+                assert word not in held
 
     def check_kept(self, *studies):
         """Every object that was acknowledged lies in the spool and in the ledger, byte for byte."""
         spool = Spool(self.settings.spool_folder)
         for sent in studies:
             wanted = {dataset_sha256(path) for path in sent.files}
-            kept = wait_for(lambda sent=sent, wanted=wanted: wanted <= self._indexed(sent) and
-                            self._indexed(sent), "the index")  # fmt: skip
+            kept = wait_for(lambda sent=sent, wanted=wanted: wanted <= self.kept(sent) and
+                            self.kept(sent), "the index")  # fmt: skip
             for sha256 in kept:
                 assert dataset_sha256(spool.object_path(sha256)) == sha256
 
-    def _indexed(self, sent):
+    def kept(self, sent):
+        """Digests of a study's objects in the ledger, each there once."""
         with self.sessions() as session:
             rows = session.scalars(
                 select(Instance.sha256).join(Series).join(Study).where(Study.study_instance_uid == sent.uid)

@@ -90,11 +90,12 @@ MALFORMED = {
 def test_34_what_is_malformed_is_refused_and_quarantined(receiver: Receiver, name: str) -> None:
     uid = str(make_object("malformed").SOPInstanceUID)
     body = MALFORMED[name]()
-    before = receiver.resident_mib(), receiver.cpu_seconds(), receiver.quarantined()
+    before, quarantined = receiver.held(), receiver.quarantined()
     assert store(receiver.called(), body, uid) == StoreStatus.CANNOT_UNDERSTAND
-    assert receiver.resident_mib() - before[0] < 64
-    assert receiver.cpu_seconds() - before[1] < 5
-    assert receiver.quarantined() == before[2] + 1
+    after = receiver.held()
+    assert after.resident_mib - before.resident_mib < 64
+    assert after.cpu_seconds - before.cpu_seconds < 5
+    assert receiver.quarantined() == quarantined + 1
     assert uid not in receiver.stored()
     receiver.check({})
 

@@ -23,7 +23,15 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # typ
 from dicom_node.association import answer_to_request, close_when_cut
 from dicom_node.scu import AssociationError, echo
 from tests.certificates import Authority
-from tests.faults.receiver import ROOT, Receiver, encode, make_object, running_receiver, store
+from tests.faults.receiver import (
+    ROOT,
+    Receiver,
+    association_request,
+    encode,
+    make_object,
+    running_receiver,
+    store,
+)
 
 PLAIN = json.dumps(
     [{"ae_title": "SCANNER", "address": "127.0.0.1"}, {"ae_title": "GREEDY", "address": "127.0.0.0/8"}]
@@ -107,14 +115,34 @@ def test_31_idle_trickling_and_flooding_peers_leave_room(receiver: Receiver) -> 
         assert answer is not None
         assert (answer.result, answer.result_source, answer.diagnostic) == (0x02, 0x03, 0x02)
         assert store(receiver.called(), body, uid) == 0x0000
-        assert receiver.process.num_threads() <= 2 * 12 + 4
+        assert receiver.held().threads <= 2 * 12 + 4 * receiver.process_count()
+        receiver.check({uid: body})
+
+
+def test_31_a_flood_of_requests_leaves_room(receiver: Receiver) -> None:
+    """Five hundred at once from one peer: it has its four associations, the others are told to come later."""
+    dataset = make_object("31 flood")
+    body, uid = encode(dataset), str(dataset.SOPInstanceUID)
+    request = association_request(receiver.called("GREEDY"))
+    with ExitStack() as stack:
+        answers = []
+        for _ in range(10):
+            wave = [stack.enter_context(receiver.connect()) for _ in range(50)]
+            for connection in wave:
+                connection.sendall(request)
+            answers += [connection.recv(10) for connection in wave]
+        assert sum(answer[:1] == b"\x02" for answer in answers) == 4  # A-ASSOCIATE-AC
+        rejected = bytes.fromhex("03000000000400020302")  # transient, by the presentation layer, local limit
+        assert answers.count(rejected) == 496
+        assert store(receiver.called(), body, uid) == 0x0000
+        assert receiver.held().threads <= 2 * 12 + 4 * receiver.process_count()
         receiver.check({uid: body})
 
 
 @pytest.mark.parametrize("associated_first", [False, True])
 def test_32_an_oversized_pdu_is_not_even_begun(receiver: Receiver, associated_first: bool) -> None:
     echo(receiver.destination)
-    before = receiver.resident_mib()
+    before = receiver.held().resident_mib
     if associated_first:
         association = associated(receiver, "SCANNER")
         socket_of(association).sendall(struct.pack(">BxL", 0x04, 0xFFFFFFF0))
@@ -123,7 +151,7 @@ def test_32_an_oversized_pdu_is_not_even_begun(receiver: Receiver, associated_fi
     else:
         with receiver.connect() as connection:
             assert flood(connection) < 32 * 2**20
-    assert receiver.resident_mib() - before < 10
+    assert receiver.held().resident_mib - before < 10
     receiver.check({})
 
 
@@ -150,6 +178,7 @@ def test_37_wrong_ae_titles_are_rejected_for_good(
     answer = answer_to_request(association)
     assert answer is not None
     assert (answer.result, answer.result_source, answer.diagnostic) == reason
+    assert f'"source":"{calling}"' in security_alerts(receiver).replace("\\", "")
     receiver.check({})
 
 
@@ -162,6 +191,7 @@ def test_37_a_wrong_address_gets_no_answer(tmp_path: Path) -> None:
             echo(node.destination)
         assert node.stored() == {}
         assert "address not in the allow-list" in node.log.read_text()
+        assert '"address":"127.0.0.1"' in security_alerts(node).replace("\\", "")
 
 
 def test_37_certificates_decide_who_is_heard(
@@ -179,6 +209,7 @@ def test_37_certificates_decide_who_is_heard(
     for files in (unknown, authority.issue("old", expired=True).files):
         with pytest.raises(AssociationError):
             echo(tls_receiver.called("SCANNER", files))
+    assert '"source":"BOUND"' in security_alerts(tls_receiver).replace("\\", "")
     with pytest.raises(AssociationError):
         echo(tls_receiver.called("SCANNER", None))
     assert tls_receiver.stored() == {}
@@ -188,22 +219,49 @@ def test_37_certificates_decide_who_is_heard(
     tls_receiver.check({})
 
 
-@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
-def test_37_old_tls_and_no_certificate_end_in_an_alert(tls_receiver: Receiver, authority: Authority) -> None:
-    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    old.set_ciphers("ALL:@SECLEVEL=0")
-    old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
-    nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    for context in (old, nobody):
-        context.load_verify_locations(authority.path)
-        # In TLS 1.3 a client hears only at its first read that its certificate was missed.
-        with (
-            tls_receiver.connect() as connection,
-            pytest.raises(ssl.SSLError, match=r"(?i)alert"),
-            context.wrap_socket(connection, server_hostname="127.0.0.1") as wrapped,
-        ):
-            wrapped.recv(1)
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1")
+@pytest.mark.parametrize(
+    ("who", "alert"),
+    [
+        ("TLS 1.0", "protocol version"),
+        ("TLS 1.1", "protocol version"),
+        ("no certificate", "certificate required"),
+        ("expired", "certificate expired"),
+        ("another authority", "unknown ca"),
+    ],
+)
+def test_37_old_tls_and_wrong_certificates_end_in_an_alert(
+    tls_receiver: Receiver, authority: Authority, tmp_path: Path, who: str, alert: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(authority.path)
+    shown = authority.issue("scanner-in-time").files
+    if who == "expired":
+        shown = authority.issue("scanner-expired", expired=True).files
+    elif who == "another authority":
+        shown = Authority(tmp_path, "foreign").issue("scanner-foreign").files
+    elif who.startswith("TLS"):
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        version = ssl.TLSVersion.TLSv1 if who == "TLS 1.0" else ssl.TLSVersion.TLSv1_1
+        context.minimum_version = context.maximum_version = version
+    if who != "no certificate":
+        context.load_cert_chain(shown.certificate, shown.key)
+    # In TLS 1.3 a client hears only at its first read that its certificate was not taken.
+    with (
+        tls_receiver.connect() as connection,
+        pytest.raises(ssl.SSLError, match=f"(?i)alert.*{alert}"),
+        context.wrap_socket(connection, server_hostname="127.0.0.1") as wrapped,
+    ):
+        wrapped.recv(1)
+    assert "association_rejected" in security_alerts(tls_receiver)
+    assert tls_receiver.stored() == {}
     tls_receiver.check({})
+
+
+def security_alerts(receiver: Receiver) -> str:
+    """The audit trail's lines of that event (110113); equal ones within ten seconds are one."""
+    segments = (path.read_text() for path in (receiver.data_folder / "audit").glob("*.jsonl"))
+    return "\n".join(line for text in segments for line in text.splitlines() if '"110113"' in line)
 
 
 def test_37_without_its_key_it_does_not_start(tmp_path: Path, authority: Authority) -> None:

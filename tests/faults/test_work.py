@@ -1,5 +1,7 @@
 """Faults of reliability.md part 4 that strike the ledger, the queue and the workers; real processes."""
 
+import contextlib
+import hashlib
 import shutil
 import signal
 import socket
@@ -11,10 +13,12 @@ import pytest
 from alembic import command
 from celery import Celery
 from sqlalchemy import select, text
+from sqlalchemy.exc import OperationalError
 
 from model.card import WEIGHTS_NAME, default_checkpoint_folder
-from tests.faults.service import CANARY, PATIENCE, wait_for
-from worker.database import Heartbeat
+from tests.faults.processes import PATIENCE
+from tests.faults.service import CANARY, wait_for
+from worker.database import Heartbeat, Result
 from worker.heartbeat import silent_workers
 from worker.hints import send_hint
 from worker.ledger import Hint
@@ -22,6 +26,11 @@ from worker.schema import _configuration, upgrade_schema
 from worker.states import STEPS, JobState, StepOutcome
 
 pytestmark = pytest.mark.slow
+
+KILL_OTHER_CONNECTIONS = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+)
 
 
 def test_08_postgres_is_down_while_studies_are_received(service, make_study):
@@ -38,27 +47,43 @@ def test_08_postgres_is_down_while_studies_are_received(service, make_study):
 
 
 def test_09_10_connections_die_in_the_middle_of_transactions(service, make_study):
-    """Every transaction can be done again: killed connections and a crash leave one row of each."""
-    study, stop = make_study(), threading.Event()
+    """No sender notices, and every transaction can be done again: one row of each, and one result.
+
+    Connections are killed from the first object to the end of the job, and the server once in between.
+    """
+    study, stop, killed = make_study(), threading.Event(), []
 
     def kill_connections():
-        while not stop.wait(0.15):
-            service.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
-            )
+        while not stop.wait(0.7):
+            with contextlib.suppress(OperationalError), service.engine.connect() as connection:
+                killed.extend(connection.scalars(KILL_OTHER_CONNECTIONS))
 
     killer = threading.Thread(target=kill_connections)
     killer.start()
     try:
         service.send(study.files)
+        wait_for(lambda: service.study(study), "the study's row")
+        service.crash_postgres()
+        service.postgres.ensure_postgres_running()
+        assert service.wait_done(study).state is JobState.DONE
     finally:
         stop.set()
         killer.join()
-    wait_for(lambda: service.study(study), "the study's row")
-    service.crash_postgres()
-    service.postgres.ensure_postgres_running()
+    assert len(killed) > 10
+    service.check(study)
+
+
+@pytest.mark.parametrize("point", ["lost-index", "lost-prepare", "lost-report"])
+def test_09_the_answer_to_a_commit_is_lost(service, make_study, point):
+    """Done, and its worker can't know: it does it again, or finds it done; one row of each, one result."""
+    study = make_study()
+    service.kill("worker")
+    service.start_worker("failing", "tests.faults.failing_worker", FAIL_AT=point)
+    service.send(study.files)
     assert service.wait_done(study).state is JobState.DONE
+    assert "the answer to a commit is lost" in service.log("failing")
+    service.kill("failing", signal.SIGTERM)
+    service.start_worker()
     service.check(study)
 
 
@@ -76,6 +101,21 @@ def test_11_redis_loses_everything(service, make_study):
     for study in (flushed, killed, away):
         assert service.wait_done(study).state is JobState.DONE
     service.check(flushed, killed, away)
+
+
+def test_11_redis_is_killed_while_the_only_worker_works(service, make_study):
+    """The acknowledgement of its task is lost; it takes work again all the same."""
+    first, second = make_study(), make_study()
+    service.send(first.files)
+    wait_for(lambda: grading(service, first, 1), "the grade step")
+    service.kill("redis")
+    wait_for(lambda: "Couldn't ack" in service.log("worker"), "the end of the step")
+    service.start_redis()
+    service.send(second.files)
+    for study in (first, second):
+        assert service.wait_done(study).state is JobState.DONE
+    assert service.processes["worker"].poll() is None
+    service.check(first, second)
 
 
 def test_11_a_service_without_redis_works_by_polling(service, make_study):
@@ -230,6 +270,15 @@ def test_40_a_changed_checkpoint_is_refused(service, tmp_path):
     assert "Traceback" not in service.log("bad")
 
 
+def test_40_a_result_says_which_checkpoint_made_it(service, make_study):
+    study = make_study()
+    service.send(study.files)
+    job = service.wait_done(study)
+    digest = hashlib.sha256((default_checkpoint_folder() / WEIGHTS_NAME).read_bytes()).hexdigest()
+    assert service.scalar(select(Result.checkpoint_sha256).where(Result.id == job.result_id)) == digest
+    service.check(study)
+
+
 def test_43_the_schema_changes_under_a_backlog(service, make_study):
     """A worker refuses an older and a newer schema, running or starting; the backlog is kept."""
     waiting, late = make_study(), make_study()
@@ -258,6 +307,21 @@ def test_43_the_schema_changes_under_a_backlog(service, make_study):
         service.execute(f"UPDATE alembic_version SET version_num = '{version}'")
     assert service.wait_done(late).state is JobState.DONE
     service.check(waiting, late)
+
+
+def test_44_sigterm_lets_a_worker_end_its_study(service, make_study):
+    """The step under way is written back at its first attempt, nothing more is taken, the process ends."""
+    study = make_study()
+    service.send(study.files)
+    wait_for(lambda: grading(service, study, 1), "the grade step")
+    service.kill("worker", signal.SIGTERM)
+    assert service.processes["worker"].returncode == 0
+    [job] = service.jobs(study)
+    runs = [run.outcome for run in service.runs(job) if run.step == "grade"]
+    assert runs == [StepOutcome.DONE]
+    service.start_worker()
+    assert service.wait_done(study).state is JobState.DONE
+    service.check(study)
 
 
 def test_a_worker_that_stops_taking_work_falls_silent(service):

@@ -3,11 +3,12 @@ import os
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 
 from tests.worker.deliveries import job_to_deliver, make_object
 from tests.worker.samples import make_header, spool_object
 from worker.census import missing_files, remove_orphans, take_census
+from worker.database import Job
 from worker.ledger import Hint
 from worker.reporting import object_path, write_objects
 from worker.schema import SchemaError
@@ -30,6 +31,32 @@ def test_only_one_sweep_works_at_a_time(make_node, engine):
         assert sweep(node) == []
         other.execute(select(func.pg_advisory_unlock(SWEEP_LOCK)))
     assert len(sweep(node)) == 1
+
+
+def test_a_long_sweep_keeps_no_other_worker_idle(make_node, engine):
+    """What waits is offered, once, while another sweep indexes a backlog."""
+    node = make_node(quiet_period=timedelta(0))
+    spool_object(node.spool, make_header())
+    hints = sweep(node)
+    with node.sessions.begin() as session:
+        session.execute(update(Job).values(hinted_at=None))
+    with engine.connect() as other:
+        assert other.scalar(select(func.pg_try_advisory_lock(SWEEP_LOCK)))
+        assert sweep(node) == hints
+        assert sweep(node) == []
+        other.execute(select(func.pg_advisory_unlock(SWEEP_LOCK)))
+
+
+def test_a_job_that_a_worker_has_locked_holds_up_no_hint(make_node, sessions):
+    node = make_node(quiet_period=timedelta(0))
+    spool_object(node.spool, make_header(study="1.2.3"))
+    spool_object(node.spool, make_header(study="1.2.4", series="1.2.4.1"))
+    locked, free = sweep(node)
+    with sessions.begin() as session:
+        session.execute(update(Job).values(hinted_at=None))
+    with sessions.begin() as worker:
+        worker.execute(select(Job).where(Job.id == locked.job_id).with_for_update())
+        assert sweep(node) == [free]
 
 
 def test_a_newer_schema_is_not_swept(make_node, sessions):

@@ -1,0 +1,216 @@
+"""Faults that strike while objects are received: catalogue cases 1, 2, 3, 5 and 7; real processes."""
+
+import json
+import os
+import random
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from dicom_node.mr_study import save_study
+from dicom_node.scu import AssociationError, SendOutcome, Sent, send
+from dicom_node.spool import Spool
+from dicom_node.store_status import StoreStatus
+from tests.faults.conftest import series_of
+from tests.faults.receiver import (
+    association_request,
+    encode,
+    make_object,
+    running_receiver,
+    store,
+    store_request,
+)
+from tests.faults.service import dataset_sha256, header, wait_for
+from tests.faults.small_disk import small_disk
+from worker.states import JobState
+
+PEERS = json.dumps([{"ae_title": "SCANNER", "address": "127.0.0.1"}])
+A_DAY_AGO = time.time() - 24 * 60 * 60
+
+
+def whole(service, path):
+    """Whether the spool has the object of a file, byte for byte; never half of it."""
+    sha256 = dataset_sha256(path)
+    kept = Spool(service.settings.spool_folder).object_path(sha256)
+    if not kept.exists():
+        return False
+    assert dataset_sha256(kept) == sha256
+    return True
+
+
+def parts(service):
+    return list((service.settings.spool_folder / "tmp").iterdir())
+
+
+@pytest.mark.slow
+def test_01_the_node_is_killed_in_the_middle_of_a_study(service, make_study, tmp_path):
+    """What was acknowledged is there after each kill, nothing is there by halves, one row for each object."""
+    source, kills = random.Random(1), 8
+    study = make_study()
+    same = header(study.patient_id.removeprefix("PAT-"), study.patient_id)
+    many = save_study(series_of("t1", 4, same, slices=300), tmp_path / "many")
+    study = replace(study, files=(*study.files, *many))
+    acknowledged, cut_off = set(), 0
+    service.kill("worker")
+    for _ in range(kills):
+        order = source.sample(study.files, len(study.files))
+        outcomes: list[SendOutcome] = []
+        sender = threading.Thread(target=send_until_cut, args=(order, service.receiver, outcomes))
+        sender.start()
+        time.sleep(source.uniform(0.1, 3))
+        service.kill("node")
+        sender.join()
+        acknowledged |= {outcome.path for outcome in outcomes if outcome.outcome is Sent.SENT}
+        cut_off += any(outcome.outcome in (Sent.UNKNOWN, Sent.NOT_SENT) for outcome in outcomes)
+        assert acknowledged <= {path for path in study.files if whole(service, path)}
+        service.start_node()
+        wait_for(service.answers_echo, "the Storage SCP")
+    assert cut_off > kills / 2
+    assert len(parts(service)) <= kills  # one association: one object under way
+    service.send(study.files)
+    service.start_worker()
+    assert service.wait_done(study).state is JobState.DONE
+    service.check(study)
+    for part in parts(service):
+        os.utime(part, (A_DAY_AGO, A_DAY_AGO))
+    service.kill("node")
+    service.start_node()
+    wait_for(service.answers_echo, "the Storage SCP")
+    assert parts(service) == []
+
+
+def send_until_cut(files, receiver, outcomes):
+    try:
+        outcomes.extend(send(files, receiver))
+    except AssociationError:  # killed before there was an association
+        return
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("running", ["3m"], indirect=True)
+def test_02_the_disk_is_full(service, make_study):
+    """0xA700 and nothing by halves; what was received is graded; once there is room the rest is taken."""
+    earlier, late = make_study(), make_study()
+    service.kill("worker")
+    service.send(earlier.files)
+    service.disk.fill(leave_blocks=25)
+    outcomes = list(send(late.files, service.receiver))
+    assert {outcome.status for outcome in outcomes} == {StoreStatus.SUCCESS, StoreStatus.OUT_OF_RESOURCES}
+    for outcome in outcomes:
+        assert whole(service, outcome.path) or outcome.status == StoreStatus.OUT_OF_RESOURCES
+    assert parts(service) == []
+    assert "ALERT objects are refused: the spool's disk" in service.log("node")
+    service.start_worker()
+    assert service.wait_done(earlier).state is JobState.DONE
+    service.check(earlier)
+    service.disk.free()
+    service.send(late.files)
+    assert "objects are stored again" in service.log("node")
+    wait_for(lambda: len(service.kept(late)) == len(late.files), "the whole study")
+    wait_for(lambda: service.job_in(late, JobState.DONE), "the whole study's job")
+    service.check(earlier, late)
+
+
+def test_02_a_disk_that_fills_up_under_an_object(tmp_path):
+    """No room for the last block of a file whose size was looked at before: 0xA700, and the file is gone."""
+    dataset = make_object("02")
+    dataset.ImageComments = " " * (2 * 4096 - 40 - len(encode(dataset)))
+    body, uid = encode(dataset), str(dataset.SOPInstanceUID)
+    data = tmp_path / "data"
+    data.mkdir()
+    with small_disk(tmp_path / "disk") as disk:
+        (data / "spool").symlink_to(disk.folder)
+        with running_receiver(tmp_path, PEERS) as node:
+            disk.fill(leave_blocks=2)
+            assert store(node.called(), body, uid) == StoreStatus.OUT_OF_RESOURCES
+            node.check({})
+            assert node.stored() == {}
+            assert "the spool's disk is full" in node.log.read_text()
+            disk.free()
+            assert store(node.called(), body, uid) == StoreStatus.SUCCESS
+            node.check({uid: body})
+
+
+@pytest.mark.slow
+def test_03_less_space_is_left_than_the_minimum(service, make_study):
+    """0xA700 before the object is looked at; a study that is here already is graded and delivered."""
+    study, more = make_study(), make_study()
+    service.kill("worker")
+    service.send(study.files)
+    service.kill("node")
+    service.start_node(GLIOGRADE_MINIMUM_FREE_BYTES=str(2**60))
+    wait_for(service.answers_echo, "the Storage SCP")
+    outcomes = list(send(more.files, service.receiver))
+    assert {outcome.status for outcome in outcomes} == {StoreStatus.OUT_OF_RESOURCES}
+    # what would be refused for good were it read
+    assert store(service.receiver, b"garbage" * 1000, "1.2.3") == StoreStatus.OUT_OF_RESOURCES
+    assert not any(whole(service, path) for path in more.files)
+    assert parts(service) == []
+    assert list((service.settings.spool_folder / "quarantine").iterdir()) == []
+    service.start_worker()
+    assert service.wait_done(study).state is JobState.DONE
+    service.check(study)
+    service.kill("node")
+    service.start_node()
+    wait_for(service.answers_echo, "the Storage SCP")
+    service.send(more.files)
+    assert service.wait_done(more).state is JobState.DONE
+    service.check(study, more)
+
+
+def test_05_transfers_cut_in_the_middle_of_an_object(tmp_path):
+    """Two hundred times: no instance, no file, and the threads and descriptors of before."""
+    dataset = make_object("05")
+    dataset.Rows, dataset.Columns, dataset.PixelData = 1024, 512, bytes(2**20)
+    body, uid = encode(dataset), str(dataset.SOPInstanceUID)
+    source, transfers = random.Random(5), 200
+    with running_receiver(tmp_path, PEERS) as node:
+        assert (
+            store(node.called(), encode(make_object("05 first")), str(make_object("05 first").SOPInstanceUID))
+            == 0
+        )
+        request, message = association_request(node.called()), store_request(body, uid)
+        before, kept = node.held(), node.stored()
+        for number in range(transfers):
+            # in the middle of the P-DATA that carry the data set
+            end = len(message) - source.randrange(1, len(body))
+            cut_off(node, request, message[: end if number else -1])
+        wait_for(lambda: node.held().threads <= before.threads, "the threads' end")
+        wait_for(lambda: node.held().descriptors <= before.descriptors, "the sockets' end")
+        assert node.stored() == kept
+        node.check({})
+        assert store(node.called(), body, uid) == StoreStatus.SUCCESS
+        node.check({uid: body})
+
+
+def cut_off(node, request, message):
+    """Associate, send the beginning of a message, close; again where the node has no room yet."""
+    while True:
+        with node.connect() as connection:
+            connection.sendall(request)
+            if connection.recv(1) == b"\x02":  # A-ASSOCIATE-AC, and not -RJ
+                connection.sendall(message)
+                return
+
+
+@pytest.mark.slow
+def test_07_killed_after_the_final_name_and_before_the_answer(service, make_study):
+    """Its sender has heard nothing and sends again: Success, and still one row."""
+    study, at = make_study(), 5
+    service.kill("node")
+    service.start_node("tests.faults.failing_node", FAIL_AT=str(at))
+    wait_for(service.answers_echo, "the Storage SCP")
+    outcomes = list(send(study.files, service.receiver))
+    assert [outcome.outcome for outcome in outcomes[: at + 1]] == [Sent.SENT] * (at - 1) + [
+        Sent.UNKNOWN,
+        Sent.NOT_SENT,
+    ]
+    assert whole(service, study.files[at - 1])
+    service.kill("node")
+    service.start_node()
+    wait_for(service.answers_echo, "the Storage SCP")
+    service.send(study.files)
+    assert service.wait_done(study).state is JobState.DONE
+    service.check(study)
