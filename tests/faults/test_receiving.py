@@ -26,6 +26,7 @@ from tests.faults.service import dataset_sha256, header, wait_for
 from tests.faults.small_disk import small_disk
 from worker.states import JobState
 
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")  # pynetdicom's
 PEERS = json.dumps([{"ae_title": "SCANNER", "address": "127.0.0.1"}])
 A_DAY_AGO = time.time() - 24 * 60 * 60
 
@@ -214,3 +215,37 @@ def test_07_killed_after_the_final_name_and_before_the_answer(service, make_stud
     service.send(study.files)
     assert service.wait_done(study).state is JobState.DONE
     service.check(study)
+
+
+def test_a_large_object_costs_no_memory(tmp_path):
+    """A multi-frame object of 256 MiB goes to the disk as it comes: the node holds no more than before."""
+    frames, side = 128, 1024
+    dataset = make_object("large")
+    uid = str(dataset.SOPInstanceUID)
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = frames, side, side
+    del dataset.PixelData
+    pixels = frames * side * side * 2
+    head = encode(dataset) + b"\xe0\x7f\x10\0OW\0\0" + pixels.to_bytes(4, "little")
+    block = bytes(2**17 - 6)
+    with running_receiver(tmp_path, PEERS, receiving_processes="2") as node, node.connect() as connection:
+        connection.sendall(association_request(node.called()))
+        assert connection.recv(1) == b"\x02"  # A-ASSOCIATE-AC
+        before, most = node.held().resident_mib, 0.0
+        # the command, then fragments of the data set, each in a PDU of its own (PS3.8 9.3.5)
+        connection.sendall(store_request(head, uid).replace(b"\x01\x02" + head, b"\x01\x00" + head))
+        left = pixels
+        while left:
+            part = block[:left]
+            left -= len(part)
+            connection.sendall(
+                b"\x04\0" + (len(part) + 6).to_bytes(4, "big") + (len(part) + 2).to_bytes(4, "big")
+                + b"\x01" + (b"\0" if left else b"\x02") + part
+            )  # fmt: skip
+            if left % 2**24 < len(block):
+                most = max(most, node.held().resident_mib)
+        answer = connection.recv(4096)
+        while (0x0900).to_bytes(2, "little") + b"\x02\0\0\0" not in answer:
+            answer += connection.recv(4096)
+        assert answer.partition(b"\0\x09\x02\0\0\0")[2][:2] == b"\0\0"
+        assert max(most, node.held().resident_mib) - before < 32
+        assert list(node.stored()) == [uid]
