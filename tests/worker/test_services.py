@@ -34,6 +34,8 @@ def running(folder, port, **environment):
         env={**os.environ, **settings},
         stdout=subprocess.PIPE,
         text=True,
+        # a shell's background job ignores it, and its children with it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (no thread yet)
     )
     try:
         assert process.stdout is not None
