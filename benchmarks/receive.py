@@ -46,6 +46,11 @@ SERVERS = ("gliograde", "storescp", "storescp --fork", "orthanc")
 console = Console()
 
 
+def nodelay() -> str:
+    """DCMTK's switch of Nagle's algorithm."""
+    return os.environ.get("TCP_NODELAY", "1")
+
+
 def free_port() -> int:
     """Port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -110,14 +115,11 @@ def orthanc(folder: Path, port: int) -> Iterator[psutil.Process]:
 
 
 @contextmanager
-def running(
-    command: list[Path | str], port: int, environment: dict[str, str], *, nodelay: str | None = None
-) -> Iterator[psutil.Process]:
+def running(command: list[Path | str], port: int, environment: dict[str, str]) -> Iterator[psutil.Process]:
     """Run a server until the block ends; it listens when the block begins."""
-    nodelay = nodelay or os.environ.get("TCP_NODELAY", "1")
     process = subprocess.Popen(
         command,
-        env={**os.environ, **environment, "TCP_NODELAY": nodelay},
+        env={**os.environ, **environment, "TCP_NODELAY": nodelay()},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -152,7 +154,8 @@ def transmit(port: int, parts: list[list[Path]]) -> float:
     """Send each part by a storescu of its own, all at once; the seconds until the last has ended."""
     begin = time.perf_counter()
     command = [STORESCU, "--max-pdu", "131072", "-aet", "BENCH", "-aec", "GLIOGRADE", "127.0.0.1", str(port)]
-    senders = [subprocess.Popen([*command, *part]) for part in parts]
+    environment = os.environ | {"TCP_NODELAY": nodelay()}
+    senders = [subprocess.Popen([*command, *part], env=environment) for part in parts]
     codes = [sender.wait() for sender in senders]
     seconds = time.perf_counter() - begin
     if any(codes):
@@ -185,7 +188,7 @@ def throughput(arguments: argparse.Namespace) -> None:
                     own_cpu[server].append(cpu)
     table = Table(
         title=f"{arguments.count} objects of {size:,} bytes, {arguments.associations} association(s), "
-        f"sender TCP_NODELAY={os.environ.get('TCP_NODELAY', '1')}, {arguments.rounds} rounds"
+        f"DCMTK's TCP_NODELAY={nodelay()}, {arguments.rounds} rounds"
     )
     for heading in ("server", "objects/s", "ms/object", "own CPU ms", "vs storescp", "range", "vs orthanc"):
         table.add_column(heading, justify="right")
