@@ -19,7 +19,6 @@ from dicom_node.nifti import convert_series
 from dicom_node.part10 import write_bytes
 from dicom_node.report import Report
 from dicom_node.secondary_capture import build_attention_images
-from dicom_node.series import SeriesChoice, describe_series, select_series
 from dicom_node.structured_report import build_structured_report, select_key_frames, select_key_images
 from model.grade import Contrast, GradePrediction
 from model.preprocess import Stack, build_stack
@@ -28,11 +27,11 @@ from model.volume import Volume, load_volume, save_volume
 if TYPE_CHECKING:
     from model.predict import Predictor
 
-PIPELINE_VERSION = "1"
+PIPELINE_VERSION = "2"
 """Part of a result's identity: raise it when a change here can change a grade or a report."""
 
-SeriesFiles = Mapping[str, Sequence[Path]]
-"""Files of each series, keyed by Series Instance UID."""
+ChosenFiles = Mapping[Contrast, Sequence[Path]]
+"""Files of the volume taken for each contrast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +66,6 @@ class BuiltObject:
         return hashlib.sha256(self.content).hexdigest()
 
 
-def choose_series(series: SeriesFiles) -> dict[Contrast, SeriesChoice]:
-    """Find FLAIR, T1 post-contrast and T2 among the series; raises NotGradableError with the reason."""
-    described = [describe_series(_headers(files)) for files in series.values()]
-    return select_series(described)
-
-
 def result_identity(
     study_instance_uid: str, inputs: Sequence[InputInstance], checkpoint_sha256: str, maximum_images: int
 ) -> str:
@@ -82,14 +75,13 @@ def result_identity(
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def prepare(series: SeriesFiles, choices: Mapping[Contrast, SeriesChoice], folder: Path) -> None:
+def prepare(chosen: ChosenFiles, folder: Path) -> None:
     """Convert the chosen series to `folder`/<contrast>.nii and align them to `folder`/stack.npz.
 
     Raises NotGradableError (conversion) or PreprocessingError, both with a reason for a technologist.
     """
     volumes = {
-        contrast: convert_series(series[choice.series_instance_uid], folder / f"{contrast}.nii")
-        for contrast, choice in choices.items()
+        contrast: convert_series(files, folder / f"{contrast}.nii") for contrast, files in chosen.items()
     }
     build_stack(volumes).save(folder / "stack.npz")
 
@@ -121,7 +113,7 @@ def load_graded(folder: Path) -> tuple[Graded, Volume]:
 
 
 def build_objects(
-    report: Report, series: Mapping[Contrast, Sequence[Path]], attention: Volume, maximum_images: int
+    report: Report, series: ChosenFiles, attention: Volume, maximum_images: int
 ) -> list[BuiltObject]:
     """Build attention images, then the report: the order of sending. The same input gives the same bytes.
 
@@ -146,7 +138,3 @@ def _serialised(dataset: Dataset) -> BuiltObject:
         series_instance_uid=dataset.SeriesInstanceUID,
         content=write_bytes(dataset),
     )
-
-
-def _headers(files: Sequence[Path]) -> list[Dataset]:
-    return [dcmread(path, stop_before_pixels=True) for path in files]
