@@ -5,6 +5,8 @@ together with the decisions made so far: a decision freezes a new version, and a
 job of one version always sees the same instances and the same decisions.
 """
 
+import getpass
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +20,7 @@ from dicom_node.series_parts import WHOLE
 from dicom_node.series_rules import SeriesRole
 from model.grade import Contrast
 from worker import database
-from worker.database import Instance, Job, RoleDecision, Series, SeriesCandidate, Study, StudyVersion
+from worker.database import Instance, RoleDecision, Series, SeriesCandidate, Study
 from worker.freezing import freeze_decisions
 from worker.states import StudyState
 
@@ -31,8 +33,8 @@ class RolesError(Exception):
 class SeriesStanding:
     """One volume of a study, what it is taken for and why, or why it is passed over.
 
-    `role` and what follows are None where no job has looked at it yet. `taken_as` is the contrast that the
-    newest job took it for. The series' own name is for the person who asks, never for a log.
+    `role` and what follows are None where no job has looked at it yet. `taken_as` is the contrast that
+    this job took it for. The series' own name is for the person who asks, never for a log.
     """
 
     series_number: int | None
@@ -45,8 +47,29 @@ class SeriesStanding:
     evidence: str | None
     passed_over: str | None
     taken_as: Contrast | None
+    decided_as: Contrast | None
     decided_by: str | None
     decided_at: datetime | None
+
+
+def own_name() -> str:
+    """Name of the user who runs this process, by number where it has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
+def parse_roles(texts: Sequence[str]) -> dict[Contrast, str]:
+    """Read CONTRAST=SERIES as a person writes it; raises RolesError."""
+    named: dict[Contrast, str] = {}
+    for text in texts:
+        word, _, series = text.partition("=")
+        if word.lower() not in set(Contrast) or not series:
+            raise RolesError(f"{text}: say flair, t1ce or t2, then = and a series, as in t1ce=5")
+        if named.setdefault(Contrast(word.lower()), series) != series:
+            raise RolesError(f"two series are named for {word.lower()}")
+    return named
 
 
 def find_study(session: Session, name: str) -> Study:
@@ -99,8 +122,8 @@ def decide_roles(
 
 
 def series_standings(session: Session, study_id: int) -> Sequence[SeriesStanding]:
-    """Every series of a study as its newest job saw it, by series number."""
-    job_id = _newest_job(study_id)
+    """Every series of a study as the last job that looked saw it, by series number."""
+    job_id = _last_look(study_id)
     counts = (
         select(Instance.series_id, func.count(Instance.sop_instance_uid.distinct()).label("instances"))
         .group_by(Instance.series_id)
@@ -122,12 +145,13 @@ def series_standings(session: Session, study_id: int) -> Sequence[SeriesStanding
         .where(Series.study_id == study_id)
         .order_by(Series.series_number.asc().nulls_last(), Series.id, part)
     ).all()
-    decisions = {
-        (row.series_id, row.part): row
-        for row in session.scalars(
-            select(RoleDecision).where(RoleDecision.study_id == study_id).order_by(RoleDecision.id)
-        )
-    }
+    newest = session.scalars(
+        select(RoleDecision)
+        .where(RoleDecision.study_id == study_id)
+        .ext(distinct_on(RoleDecision.contrast))
+        .order_by(RoleDecision.contrast, RoleDecision.id.desc())
+    )
+    decisions = {(row.series_id, row.part): row for row in newest}
     return [
         SeriesStanding(
             series_number=series.series_number,
@@ -140,6 +164,7 @@ def series_standings(session: Session, study_id: int) -> Sequence[SeriesStanding
             evidence=candidate and candidate.evidence,
             passed_over=candidate and candidate.passed_over,
             taken_as=contrast,
+            decided_as=decision.contrast if decision else None,
             decided_by=decision.decided_by if decision else None,
             decided_at=decision.decided_at if decision else None,
         )
@@ -148,13 +173,12 @@ def series_standings(session: Session, study_id: int) -> Sequence[SeriesStanding
     ]
 
 
-def _newest_job(study_id: int) -> ScalarSelect[int]:
+def _last_look(study_id: int) -> ScalarSelect[int]:
+    """The newest job of a study that has described its series."""
     return (
-        select(Job.id)
-        .join(StudyVersion)
-        .where(StudyVersion.study_id == study_id)
-        .order_by(StudyVersion.number.desc())
-        .limit(1)
+        select(func.max(SeriesCandidate.job_id))
+        .join(Series, Series.id == SeriesCandidate.series_id)
+        .where(Series.study_id == study_id)
         .scalar_subquery()
     )
 
@@ -175,7 +199,7 @@ def _find_series(session: Session, study_id: int, name: str) -> tuple[Series, st
     (series,) = found
     parts = session.scalars(
         select(SeriesCandidate.part).where(
-            SeriesCandidate.series_id == series.id, SeriesCandidate.job_id == _newest_job(study_id)
+            SeriesCandidate.series_id == series.id, SeriesCandidate.job_id == _last_look(study_id)
         )
     ).all()
     if parts and part not in parts:
