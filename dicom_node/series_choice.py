@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dicom_node.series_description import ACCEPTED_CONFIDENCE, ROLE_NAMES, SeriesDescription
-from dicom_node.series_parts import WHOLE
+from dicom_node.contrast_agent import Agent
+from dicom_node.series_description import ACCEPTED_CONFIDENCE, ROLE_NAMES, SeriesDescription, are_alike
 from dicom_node.series_rules import Plane, SeriesRole
 from model.grade import Contrast
 
@@ -37,16 +37,25 @@ class SeriesChoice:
     """The series taken for a contrast, or one volume of it, and why."""
 
     contrast: Contrast
+    name: str
     series_instance_uid: str
     confidence: float
     evidence: str
-    part: str = WHOLE
-    sop_instance_uids: frozenset[str] = frozenset()
+    part: str
+    sop_instance_uids: frozenset[str]
 
     @property
     def is_decided(self) -> bool:
         """Whether a person chose it, which no check of ours overrules."""
         return self.evidence.startswith(SET_BY_A_PERSON)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainT1:
+    """A T1 before contrast agent to compare the chosen one with; `alike` where both are of one protocol."""
+
+    sop_instance_uids: frozenset[str]
+    alike: bool
 
 
 SeriesPart = tuple[str, str]
@@ -85,11 +94,26 @@ def select_series(
             raise UncertainRolesError(f"no {name} series is certain; seen: {seen}")
         if len(best) > 1:
             raise UncertainRolesError(f"{len(best)} {name} series are equally suitable; seen: {seen}")
-        (one,) = best
-        chosen[contrast] = SeriesChoice(
-            contrast, one.series_instance_uid, one.confidence, one.evidence, one.part, one.sop_instance_uids
-        )
+        chosen[contrast] = _choice(contrast, best[0], best[0].confidence, best[0].evidence)
     return {contrast: chosen[contrast] for contrast in Contrast}
+
+
+def plain_t1(series: Sequence[SeriesDescription], choices: Mapping[Contrast, SeriesChoice]) -> PlainT1 | None:
+    """Find a T1 from before contrast agent, one of the same protocol as the chosen T1 where there is one."""
+    choice = choices[Contrast.T1CE]
+    chosen = _of_part(series, (choice.series_instance_uid, choice.part))
+    before = [
+        one
+        for one in series
+        if one.exclusion is None
+        and one.role is SeriesRole.T1
+        and one is not chosen
+        and (one.agent is Agent.BEFORE or "" < one.acquired_at < chosen.acquired_at)
+    ]
+    if not before:
+        return None
+    best = max(before, key=lambda one: (are_alike(one, chosen), *(rank(one) for _, rank in _PREFERENCES)))
+    return PlainT1(best.sop_instance_uids, are_alike(best, chosen))
 
 
 def passed_over(
@@ -106,11 +130,7 @@ def passed_over(
     choice = choices.get(one.role.contrast) if one.role.contrast else None
     if choice is None:
         return None
-    chosen = next(
-        other
-        for other in series
-        if (other.series_instance_uid, other.part) == (choice.series_instance_uid, choice.part)
-    )
+    chosen = _of_part(series, (choice.series_instance_uid, choice.part))
     if choice.is_decided:
         return f"{chosen.name} was {SET_BY_A_PERSON}"
     word, _ = next(
@@ -124,18 +144,31 @@ def passed_over(
 def _decided(
     series: Sequence[SeriesDescription], decided: Mapping[Contrast, SeriesPart]
 ) -> dict[Contrast, SeriesChoice]:
-    by_part = {(one.series_instance_uid, one.part): one for one in series}
-    if lost := [contrast for contrast, part in decided.items() if part not in by_part]:
+    present = {(one.series_instance_uid, one.part) for one in series}
+    if lost := [contrast for contrast, part in decided.items() if part not in present]:
         raise UncertainRolesError(
             f"the series that a person set for {' and '.join(lost)} is no longer what it was"
         )
     return {
-        contrast: SeriesChoice(
-            contrast, one.series_instance_uid, 1.0, SET_BY_A_PERSON, one.part, one.sop_instance_uids
-        )
+        contrast: _choice(contrast, _of_part(series, part), 1.0, SET_BY_A_PERSON)
         for contrast, part in decided.items()
-        for one in [by_part[part]]
     }
+
+
+def _of_part(series: Sequence[SeriesDescription], part: SeriesPart) -> SeriesDescription:
+    return next(one for one in series if (one.series_instance_uid, one.part) == part)
+
+
+def _choice(contrast: Contrast, one: SeriesDescription, confidence: float, evidence: str) -> SeriesChoice:
+    return SeriesChoice(
+        contrast=contrast,
+        name=one.name,
+        series_instance_uid=one.series_instance_uid,
+        part=one.part,
+        sop_instance_uids=one.sop_instance_uids,
+        confidence=confidence,
+        evidence=evidence,
+    )
 
 
 _PREFERENCES: Final[Sequence[tuple[str, Callable[[SeriesDescription], Any]]]] = (

@@ -1,5 +1,6 @@
 """One volume of a study in our own words: what it is taken for, how sure that is, and why."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -9,6 +10,7 @@ from dicom_node.series_parts import WHOLE
 from dicom_node.series_rules import Physics, Plane, SeriesRole
 
 ACCEPTED_CONFIDENCE: Final = 0.75
+_ALIKE: Final = 0.05
 MASK: Final = "its pixels are a mask, not an image"
 
 ROLE_NAMES: Final[Mapping[SeriesRole, str]] = {
@@ -64,3 +66,17 @@ class SeriesDescription:
             return f"{self.name}: left out, {self.exclusion}"
         doubt = "" if self.confidence >= ACCEPTED_CONFIDENCE else f", in doubt ({self.evidence})"
         return f"{self.name}: {ROLE_NAMES[self.role]}{doubt}"
+
+
+def are_alike(one: SeriesDescription, other: SeriesDescription) -> bool:
+    """Whether both are T1 of one protocol: the same plane, and times and voxels equal to 5 %."""
+    pairs = (
+        (one.physics.repetition_time, other.physics.repetition_time),
+        (one.physics.echo_time, other.physics.echo_time),
+        (one.voxel_mm3, other.voxel_mm3),
+    )
+    return (
+        {one.role, other.role} <= {SeriesRole.T1, SeriesRole.T1CE}
+        and one.plane is other.plane
+        and all(a is not None and b is not None and math.isclose(a, b, rel_tol=_ALIKE) for a, b in pairs)
+    )

@@ -1,19 +1,16 @@
 """What the whole study says of contrast agent in a T1 series whose own name says nothing."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from dicom_node.contrast_agent import Agent
-from dicom_node.series_description import SeriesDescription
+from dicom_node.series_description import SeriesDescription, are_alike
 from dicom_node.series_rules import SeriesRole
 from dicom_node.series_words import PERFUSION
 
 DOUBTFUL_AGENT: Final = 0.60
 """Confidence in contrast agent that only the rest of the study speaks for: a person decides."""
-
-_ALIKE: Final = 0.05
 
 
 def weighed(one: SeriesDescription, study: Sequence[SeriesDescription]) -> SeriesDescription:
@@ -51,20 +48,6 @@ def _suspicion(one: SeriesDescription, others: Sequence[SeriesDescription]) -> s
             return f"{other.name}, acquired before it, says that it was"
         if other.exclusion == PERFUSION:
             return f"{other.name}, acquired before it, is a perfusion series"
-        if other.exclusion is None and _are_alike(one, other):
+        if other.exclusion is None and are_alike(one, other):
             return f"it repeats {other.name} in timing and geometry: before and after contrast agent?"
     return None
-
-
-def _are_alike(one: SeriesDescription, other: SeriesDescription) -> bool:
-    """Whether both are T1 of one protocol: the same plane, and times and voxels equal to 5 %."""
-    pairs = (
-        (one.physics.repetition_time, other.physics.repetition_time),
-        (one.physics.echo_time, other.physics.echo_time),
-        (one.voxel_mm3, other.voxel_mm3),
-    )
-    return (
-        other.role in (SeriesRole.T1, SeriesRole.T1CE)
-        and one.plane is other.plane
-        and all(a is not None and b is not None and math.isclose(a, b, rel_tol=_ALIKE) for a, b in pairs)
-    )

@@ -19,10 +19,12 @@ from dicom_node.nifti import convert_series
 from dicom_node.part10 import write_bytes
 from dicom_node.report import Report
 from dicom_node.secondary_capture import build_attention_images
+from dicom_node.series_choice import NotGradableError
 from dicom_node.structured_report import build_structured_report, select_key_frames, select_key_images
 from model.grade import Contrast, GradePrediction
 from model.preprocess import Stack, build_stack
 from model.volume import Volume, load_volume, save_volume
+from worker.confirming import Checks, check_contrasts
 
 if TYPE_CHECKING:
     from model.predict import Predictor
@@ -75,15 +77,26 @@ def result_identity(
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def prepare(chosen: ChosenFiles, folder: Path) -> None:
+def prepare(chosen: ChosenFiles, plain_t1: Sequence[Path], folder: Path) -> Checks:
     """Convert the chosen series to `folder`/<contrast>.nii and align them to `folder`/stack.npz.
 
+    Returns what the pixels say of the choice, of T1ce only where there is a `plain_t1` to compare with.
     Raises NotGradableError (conversion) or PreprocessingError, both with a reason for a technologist.
     """
     volumes = {
         contrast: convert_series(files, folder / f"{contrast}.nii") for contrast, files in chosen.items()
     }
-    build_stack(volumes).save(folder / "stack.npz")
+    stack = build_stack(volumes)
+    stack.save(folder / "stack.npz")
+    return check_contrasts(volumes, _converted(plain_t1, folder / "t1.nii"), stack)
+
+
+def _converted(files: Sequence[Path], output: Path) -> Volume | None:
+    """Convert a series that helps and isn't needed: None where there is none, or it is no volume."""
+    try:
+        return convert_series(files, output) if files else None
+    except NotGradableError:
+        return None
 
 
 def grade(prepared: Path, predictor: "Predictor", folder: Path) -> GradePrediction:

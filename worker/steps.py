@@ -9,12 +9,19 @@ from datetime import timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dicom_node.series_choice import NotGradableError, SeriesChoice, UncertainRolesError, select_series
+from dicom_node.series_choice import (
+    NotGradableError,
+    SeriesChoice,
+    UncertainRolesError,
+    plain_t1,
+    select_series,
+)
 from model.grade import Contrast
 from model.preprocess import PreprocessingError
 from worker import ledger, pipeline
 from worker.choosing import describe_files, part_files
 from worker.claimed import ClaimedStep
+from worker.confirming import confirm_choices
 from worker.database import Job, Result, Study
 from worker.decisions import load_decisions
 from worker.inference import Grader, InferenceUnavailableError
@@ -43,8 +50,11 @@ def prepare(step: ClaimedStep) -> None:
             _link(step, seen.with_choices(choices), result_id, result_uid)
             return
         chosen = {contrast: manifest.files(choice.sop_instance_uids) for contrast, choice in choices.items()}
+        before = plain_t1(described, choices)
+        plain = manifest.files(before.sop_instance_uids) if before else []
         with workspace_of(node.settings.jobs_folder, job_id).publish("prepare", step.claim.fence) as folder:
-            pipeline.prepare(chosen, folder)
+            checks = pipeline.prepare(chosen, plain, folder)
+            choices = confirm_choices(choices, checks, before)
     except UncertainRolesError as error:
         _end_ungraded(step, manifest, seen, JobState.HELD, error.reason_code, error.sentence)
         return
