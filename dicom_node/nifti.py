@@ -18,8 +18,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
+from dicom_node.frames import FrameDecodeError, FrameGeometryError
 from dicom_node.series_choice import NotGradableError
 from dicom_node.slices import POSITION_TOLERANCE_MM, GeometryError, SlicePlane, Vector, slice_planes, stacked
+from dicom_node.stacking import needs_stacking, stack_frames
 from model.volume import Volume, save_volume
 
 logger = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ def convert_series(files: Sequence[Path], output: Path) -> Volume:
     datasets = [_read(path) for path in files]
     _check_manifest(datasets)
     planes = _planes(datasets)
-    volume = _volume(_convert(datasets))
+    volume = _stacked(datasets) if needs_stacking(datasets) else _volume(_convert(datasets))
     _check_volume(volume, planes)
     save_volume(volume, output)
     return volume
@@ -119,6 +121,13 @@ def _planes(datasets: Sequence[Dataset]) -> list[SlicePlane]:
         return stacked([plane for dataset in datasets for plane in slice_planes(dataset)])
     except GeometryError as error:
         raise ConversionError(str(error)) from error
+
+
+def _stacked(datasets: Sequence[Dataset]) -> Volume:
+    try:
+        return stack_frames(datasets)
+    except (FrameDecodeError, FrameGeometryError) as error:
+        raise ConversionError("its pixel data or headers are damaged") from error
 
 
 def _convert(datasets: list[Dataset]) -> Any:  # noqa: ANN401 (a nibabel image, which is untyped)
