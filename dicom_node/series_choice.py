@@ -86,7 +86,14 @@ def select_series(
     }
     if missing := [contrast for contrast in open_contrasts if not candidates[contrast]]:
         names = " and no ".join(ROLE_NAMES[SeriesRole(contrast.value)] for contrast in missing)
-        raise NotGradableError("missing_" + "_".join(missing), f"no {names} series found; seen: {seen}")
+        unknown = any(
+            one.exclusion is None and one.role is SeriesRole.T1 and one.agent is Agent.UNKNOWN for one in free
+        )
+        remedy = (
+            "; if a T1 was acquired after contrast agent, say so with `gliograde roles`" if unknown else ""
+        )
+        sentence = f"no {names} series found; seen: {seen}{remedy}"
+        raise NotGradableError("missing_" + "_".join(missing), sentence)
     for contrast in open_contrasts:
         best = _best([one for one in candidates[contrast] if one.confidence >= accepted_confidence])
         name = ROLE_NAMES[SeriesRole(contrast.value)]

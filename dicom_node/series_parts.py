@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydicom.dataset import Dataset
 
 from dicom_node.series_headers import b_value, integer, nearest_plane, read_physics, text_values
+from dicom_node.series_rules import IMAGE_TYPES
 from dicom_node.slices import POSITION_TOLERANCE_MM, GeometryError, SlicePlane, slice_planes
 
 WHOLE: Final = ""
@@ -90,7 +91,7 @@ def _value_text(name: str, value: Any, all_values: Iterable[Any]) -> str:  # noq
         return f"{name} {value:g}"
     if isinstance(value, tuple):
         own = [word for word in value if not all(word in other for other in all_values)]
-        return f"{name} {' '.join(own or value)}"
+        return " ".join([name, *(word for word in own if word in IMAGE_TYPES)])
     return f"{name} {value}"
 
 

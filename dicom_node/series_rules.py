@@ -87,6 +87,41 @@ EXCLUDED_IMAGE_TYPES: Final = frozenset(
 )
 """Values of Image Type (PS3.3 C.8.3.1.1.1 and vendors' own) of images that are no plain anatomy."""
 
+IMAGE_TYPES: Final = EXCLUDED_IMAGE_TYPES | {
+    *(
+        "M",
+        "M_SE",
+        "M_FFE",
+        "M_IR",
+        "M_TSE",
+        "M_GRASE",
+        "SE",
+        "FFE",
+        "IR",
+        "TSE",
+        "NORM",
+        "ND",
+        "DIS2D",
+        "DIS3D",
+    ),
+    *(
+        "WATER",
+        "W",
+        "IN_PHASE",
+        "IP",
+        "SW_M",
+        "SW_P",
+        "SW_M_FFE",
+        "SW_P_FFE",
+        "P_FFE",
+        "P_SE",
+        "OTHER",
+        "T1",
+        "T2",
+    ),
+}
+"""Values of Image Type that are said in a label: other words of a header could be a patient's."""
+
 OTHER_BODY_PARTS: Final = (
     *("SPINE", "KNEE", "HIP", "SHOULDER", "ELBOW", "WRIST", "ANKLE", "FOOT", "HAND", "ABDOMEN", "PELVIS"),
     *("CHEST", "HEART", "BREAST", "PROSTATE", "LIVER", "THORAX", "UTERUS", "KIDNEY"),

@@ -62,6 +62,11 @@ def test_what_differs_at_the_same_places_comes_apart(
     assert sizes([*series, *again(series, **changes)]) == dict.fromkeys(labels, SLICES)
 
 
+def test_a_label_holds_no_word_that_could_be_a_patients(series: list[Dataset]) -> None:
+    other = again(series, ImageType=["ORIGINAL", "PRIMARY", "ZZCANARY"])
+    assert sizes([*series, *other]) == {"image type OTHER": SLICES, "image type": SLICES}
+
+
 def test_a_double_echo_gives_its_t2(series: list[Dataset]) -> None:
     for dataset in series:
         dataset.SeriesDescription = dataset.ProtocolName = "PD/T2 tra"

@@ -61,6 +61,7 @@ def test_one_t1_of_which_nothing_is_said_is_a_plain_t1(scan) -> None:
     with pytest.raises(NotGradableError) as caught:
         select_series(described)
     assert caught.value.reason_code == "missing_t1ce"
+    assert "say so with `gliograde roles`" in caught.value.sentence
 
 
 @pytest.mark.parametrize(

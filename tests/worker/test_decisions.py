@@ -1,9 +1,11 @@
 """A study that waits for a person, and what happens when the person has spoken."""
 
 import io
+from copy import deepcopy
 from datetime import timedelta
 
 import pytest
+from pydicom.uid import generate_uid
 from rich.console import Console
 from sqlalchemy import func, select
 
@@ -146,6 +148,26 @@ def test_a_decision_outlives_a_late_series(node):
     assert {item.series_number: item.taken_as for item in standings(node)} == {
         1: Contrast.FLAIR, 2: Contrast.T2, 3: Contrast.T1CE, 9: None
     }  # fmt: skip
+
+
+def test_of_a_double_echo_the_t2_is_taken_and_a_part_can_be_set(node):
+    receive(node, "flair", "t1ce")
+    late_echo = series_of("t2", 3, header("roles", "P1"))
+    early_echo = deepcopy(late_echo)
+    for dataset in early_echo:
+        dataset.EchoTime, dataset.SOPInstanceUID = 15, generate_uid()
+    for dataset in [*late_echo, *early_echo]:
+        dataset.SeriesDescription = dataset.ProtocolName = "PD/T2 TSE"
+        spool_object(node.spool, dataset)
+    index_spool(node.sessions, node.spool)
+    freeze(node)
+    assert prepare(node).state is JobState.GRADE
+    found = {item.part: item for item in standings(node) if item.series_number == 3}
+    assert (found["TE 95"].taken_as, found["TE 15"].taken_as) == (Contrast.T2, None)
+    with pytest.raises(RolesError, match="say which volume of series 3: 3:TE 15, 3:TE 95"):
+        decide(node, t2="3")
+    decide(node, t2="3:TE 95")
+    assert prepare(node).state is JobState.GRADE
 
 
 @pytest.mark.parametrize(
