@@ -123,7 +123,9 @@ _NEXT: Final = "(?:[ -](?:d[aeiou]|del|du|the|of|l[ae]|il|el))?(?:[ -][^\\W_]+)?
 _WITHOUT_AGENT: Final = (
     words(
         f"(?:w/?o|without|no|non|ohne|sans|senza|sin|sem|utan|uten|uden|zonder|bez|без|ej|ilman|f[aă]r[aă]|χωρ[ιί]ς|nelkul|nélkül){_NEXT}",
-        f"(?:before|vor|avant|antes|prima|f[öø]re?|przed|prije|pred|до|înainte){_NEXT}",
+        f"(?:before|vor|avant|antes|prima|f[öø]re?|przed|prije|pred|před|voor|ennen|до|перед|πριν){_NEXT}",
+        f"(?:previo|abans|sense|enne|prieš|pirms|tanpa|sebelum|trước|không|[iî]nainte){_NEXT}",
+        "[ck]ontr\\w* (?:öncesi|oncesi|önce|once|előtt|elott|ohne|vorher)|[ck]ontr\\w* ?: ?no\\w*",
         f"(?:pre|prä|pré)\\w*{_NEXT}",
         "(?:un|non)-?(?:enh|contr|kontr)\\w*",
         "nat[iï]v\\w*|natív\\w*|natiiv\\w*|натив\\w*|plain|diretta|basal(?! gangl)\\w*",

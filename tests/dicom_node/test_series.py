@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -247,3 +248,17 @@ def test_real_scanners_series(
     )
     assert description.confidence == 0.97
     assert description.exclusion is None
+
+
+def test_no_absent_or_empty_attribute_breaks_the_description(study: list[Dataset]) -> None:
+    series = study[:12]
+    for element in list(series[0]):
+        if element.keyword == "SeriesInstanceUID":
+            continue
+        changed = deepcopy(series)
+        for dataset in changed[3:]:
+            dataset[element.tag].clear()
+        assert describe_study([changed])
+        for dataset in changed:
+            del dataset[element.tag]
+        assert describe_study([changed])
