@@ -18,7 +18,8 @@ RISE_SIGMAS = 4.0
 MINIMUM_RISE = 0.0005
 """Share of brain voxels that take up contrast agent in the least vascular head met: 0.0007 (simulated)."""
 BALANCE = 0.6
-BRIGHT_FLUID = 0.95
+BRIGHT_FLUID = 0.85
+"""Quantile of T2 above which fluid lies; a large tumour alone can fill the brightest 5 %, as in seed 106."""
 DARK_RANK = 0.25
 MINIMUM_DARK = 0.1
 FLUID_BALANCE = 0.2
@@ -70,9 +71,9 @@ def confirm_contrast_agent(t1ce: Array, t1: Array, mask: Mask) -> ContrastCheck:
 def confirm_dark_fluid(flair: Array, t2: Array, mask: Mask) -> ContrastCheck:
     """Ask whether what is brightest in T2, fluid above all, is dark in FLAIR, and not the other way round.
 
-    All three have one shape; NaN where a series does not reach. The score is the share of the brightest 5 %
-    of T2 that is in FLAIR's darkest quarter, less the same with the two exchanged. Oedema, bright in both,
-    lowers the score and does not turn it.
+    All three have one shape; NaN where a series does not reach. The score is the share of the brightest
+    15 % of T2 that is in FLAIR's darkest quarter, less the same with the two exchanged. Oedema, bright in
+    both, lowers the score and does not turn it.
     """
     dark, bright = _inside(mask, flair, t2)
     if len(dark) < MINIMUM_VOXELS:

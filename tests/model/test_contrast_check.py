@@ -45,7 +45,7 @@ def head_of(flair: Volume, t1ce: Volume, t2: Volume, t1: Volume) -> Head:
 
 
 @pytest.fixture(
-    scope="module", params=[(900_002, Grade.LGG, False), (12, Grade.HGG, True), (11, None, False)]
+    scope="module", params=[(900_002, Grade.LGG, False), (106, Grade.LGG, True), (11, None, False)]
 )
 def simulated(request: pytest.FixtureRequest) -> Head:
     seed, grade, brain_only = request.param
