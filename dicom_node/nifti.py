@@ -18,8 +18,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
-from dicom_node.series import NotGradableError
-from dicom_node.slices import GeometryError, SlicePlane, Vector, slice_planes
+from dicom_node.frames import FrameDecodeError, FrameGeometryError
+from dicom_node.series_choice import NotGradableError
+from dicom_node.slices import POSITION_TOLERANCE_MM, GeometryError, SlicePlane, Vector, slice_planes, stacked
+from dicom_node.stacking import needs_stacking, stack_frames
 from model.volume import Volume, save_volume
 
 logger = logging.getLogger(__name__)
@@ -28,9 +30,6 @@ LPS_TO_RAS: Final = np.array([-1.0, -1.0, 1.0])
 MINIMUM_VALUES: Final = 16
 """A volume with no more different values than this is a mask, not an image."""
 
-_POSITION_TOLERANCE_MM: Final = 0.1
-_STEP_TOLERANCE: Final = 0.05
-_SHEAR_TOLERANCE: Final = 0.02
 _UNREADABLE: Final = (
     InvalidDicomError,
     EOFError,
@@ -65,11 +64,26 @@ def convert_series(files: Sequence[Path], output: Path) -> Volume:
     datasets = [_read(path) for path in files]
     _check_manifest(datasets)
     planes = _planes(datasets)
-    _check_stack(planes)
-    volume = _volume(_convert(datasets))
+    volume = _stacked(datasets) if needs_stacking(datasets) else _volume(_convert(datasets))
     _check_volume(volume, planes)
     save_volume(volume, output)
     return volume
+
+
+def is_mask(files: Sequence[Path]) -> bool:
+    """Whether the pixels take so few values that they outline something; what can't be decoded is none.
+
+    A handful of slices spread over the series is read: an image has more values in any slice that isn't air.
+    """
+    values: set[float] = set()
+    try:
+        for path in files[:: max(1, len(files) // 5)]:
+            values.update(np.unique(dcmread(path).pixel_array).tolist())
+            if len(values) > MINIMUM_VALUES:
+                return False
+    except _UNREADABLE:
+        return False
+    return True
 
 
 def _read(path: Path) -> Dataset:
@@ -104,32 +118,16 @@ def _check_manifest(datasets: Sequence[Dataset]) -> None:
 
 def _planes(datasets: Sequence[Dataset]) -> list[SlicePlane]:
     try:
-        planes = [plane for dataset in datasets for plane in slice_planes(dataset)]
+        return stacked([plane for dataset in datasets for plane in slice_planes(dataset)])
     except GeometryError as error:
         raise ConversionError(str(error)) from error
-    return sorted(planes, key=lambda plane: float(plane.position @ planes[0].normal))
 
 
-def _check_stack(planes: Sequence[SlicePlane]) -> None:
-    """Parallel slices of one spacing, one step apart, at right angles to the stack. Planes are sorted."""
-    first = planes[0]
-    for plane in planes:
-        if not np.allclose(
-            [plane.along_row, plane.along_column], [first.along_row, first.along_column], atol=1e-3
-        ):
-            raise ConversionError("its slices are not parallel")
-        if not np.allclose(plane.spacing_mm, first.spacing_mm, rtol=1e-3):
-            raise ConversionError("its slices differ in pixel spacing")
-    positions = np.stack([plane.position for plane in planes])
-    steps = np.diff(positions @ first.normal)
-    if not len(steps) or steps.min() < _POSITION_TOLERANCE_MM:
-        raise ConversionError("two of its slices lie at one place")
-    if np.abs(steps - np.median(steps)).max() > max(_STEP_TOLERANCE * float(np.median(steps)), 0.1):
-        raise ConversionError("its slices are not evenly spaced")
-    walk = positions[-1] - positions[0]
-    sideways = walk - (walk @ first.normal) * first.normal
-    if np.linalg.norm(sideways) > _SHEAR_TOLERANCE * np.linalg.norm(walk):
-        raise ConversionError("its slices are not stacked at right angles")
+def _stacked(datasets: Sequence[Dataset]) -> Volume:
+    try:
+        return stack_frames(datasets)
+    except (FrameDecodeError, FrameGeometryError) as error:
+        raise ConversionError("its pixel data or headers are damaged") from error
 
 
 def _convert(datasets: list[Dataset]) -> Any:  # noqa: ANN401 (a nibabel image, which is untyped)
@@ -180,5 +178,5 @@ def _check_volume(volume: Volume, planes: Sequence[SlicePlane]) -> None:
 def _same_points(one: Vector, other: Vector) -> bool:
     """Whether two sets of points, each of shape (n, 3) mm, are the same set."""
     distances = np.linalg.norm(one[:, None] - other[None], axis=2)
-    near = distances < _POSITION_TOLERANCE_MM
+    near = distances < POSITION_TOLERANCE_MM
     return bool((near.sum(axis=0) == 1).all() and (near.sum(axis=1) == 1).all())

@@ -1,18 +1,20 @@
-"""Which series of a study is FLAIR, T1 after contrast agent, T2: told from headers, with the evidence.
+"""What each series of a study is: told from headers, with the evidence in words.
 
-Each series is described by itself (`describe_series`); `select_series` then chooses one for each contrast
-or says why the study can't be graded. What the text says and what the pulse sequence says must agree.
+Stages as in a decision table: what can't be used is left out (A), name and pulse sequence vote on the
+weighting (B), contrast agent is weighed for a T1 (C), over the whole study. `dicom_node.series_choice` then
+chooses (D). A site's own rules go before A to C.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from pydicom.dataset import Dataset
 
 from dicom_node.association import MR_STORAGE_CLASSES
+from dicom_node.contrast_agent import Agent, AgentEvidence, read_agent
+from dicom_node.series_description import MASK, SeriesDescription
 from dicom_node.series_headers import (
-    agent_recorded,
     coverage_mm,
     integer,
     is_echo_planar,
@@ -23,90 +25,46 @@ from dicom_node.series_headers import (
     text_values,
     voxel_mm3,
 )
+from dicom_node.series_parts import WHOLE, split_series
 from dicom_node.series_rules import (
     EXCLUDED_IMAGE_TYPES,
-    EXCLUDED_TEXT,
-    WITH_AGENT,
-    WITHOUT_AGENT,
-    Plane,
+    OTHER_BODY_PARTS,
+    Physics,
     SeriesRole,
+    physics_confidence,
     physics_role,
-    text_role,
 )
-from dicom_node.slices import SlicePlane
-from model.grade import Contrast
+from dicom_node.series_words import EXCLUDED_TEXT, FAT_SATURATED, REFORMATTED, SPOILED, text_roles
+from dicom_node.site_rules import SiteRole, SiteRule, first_match
+from dicom_node.slices import GeometryError, SlicePlane, stacked
+from dicom_node.study_agent import weighed
 
-ACCEPTED_CONFIDENCE: Final = 0.75
 MINIMUM_SLICES: Final = 10
 MINIMUM_COVERAGE_MM: Final = 100.0
-
-_NAMES: Final[Mapping[SeriesRole, str]] = {
-    SeriesRole.FLAIR: "FLAIR",
-    SeriesRole.T1CE: "T1-weighted after contrast agent",
-    SeriesRole.T2: "T2-weighted",
-    SeriesRole.T1: "T1-weighted, contrast agent not shown",
-    SeriesRole.OTHER: "of no known weighting",
-}
+SITE_RULE_CONFIDENCE: Final = 0.98
 
 
-class NotGradableError(Exception):
-    """The study can't be graded as it is; trying again helps only when it has changed.
-
-    `reason_code` is a machine's word for it, `sentence` one for a technologist, without text
-    of the patient.
-    """
-
-    def __init__(self, reason_code: str, sentence: str) -> None:
-        super().__init__(f"{reason_code}: {sentence}")
-        self.reason_code = reason_code
-        self.sentence = sentence
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesDescription:
-    """What the headers of one series say; none of its text is the scanner's free text.
-
-    `confidence` (0 to 1) is that of `role`. A series with an `exclusion` is never chosen.
-    `coverage_mm` is the extent along the patient's inferior-superior axis.
-    """
-
-    series_instance_uid: str
-    series_number: int | None
-    modality: str
-    role: SeriesRole
-    confidence: float
-    evidence: str
-    instance_count: int
-    slice_count: int
-    plane: Plane
-    coverage_mm: float
-    voxel_mm3: float
-    fat_saturated: bool
-    acquired_at: str
-    exclusion: str | None
-
-    @property
-    def label(self) -> str:
-        """The series in words, for a person who has the study before them."""
-        number = "series without number" if self.series_number is None else f"series {self.series_number}"
-        if self.exclusion is not None:
-            return f"{number}: left out, {self.exclusion}"
-        doubt = "" if self.confidence >= ACCEPTED_CONFIDENCE else f", in doubt ({self.evidence})"
-        return f"{number}: {_NAMES[self.role]}{doubt}"
+def describe_study(
+    series: Iterable[Sequence[Dataset]], site_rules: Sequence[SiteRule] = ()
+) -> list[SeriesDescription]:
+    """Describe every volume of a study, given the headers of each series' instances."""
+    described = [
+        replace(describe_series(part, site_rules), part=label)
+        for headers in series
+        for label, part in _volumes(headers).items()
+    ]
+    return [weighed(description, described) for description in described]
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesChoice:
-    """The series taken for a contrast, and why."""
-
-    contrast: Contrast
-    series_instance_uid: str
-    confidence: float
-    evidence: str
+def _volumes(headers: Sequence[Dataset]) -> dict[str, list[Dataset]]:
+    """Return the volumes of an MR series; nothing else is worth splitting."""
+    if any(header.get("Modality") != "MR" for header in headers):
+        return {WHOLE: list(headers)}
+    return split_series(headers)
 
 
-def describe_series(headers: Sequence[Dataset]) -> SeriesDescription:
-    """Describe one series from the headers of all its instances (pixel data may be absent).
+def describe_series(headers: Sequence[Dataset], site_rules: Sequence[SiteRule] = ()) -> SeriesDescription:
+    """Describe one volume by itself from the headers of all its instances (pixel data may be absent).
 
     Raises ValueError where there is no instance or more than one Series Instance UID.
     """
@@ -116,149 +74,131 @@ def describe_series(headers: Sequence[Dataset]) -> SeriesDescription:
     first = headers[0]
     text = series_text(first)
     planes = series_planes(headers)
-    role, confidence, evidence = _role(text, first)
+    physics, agent = read_physics(first), read_agent(first)
+    role, confidence, evidence = _role(text, physics, agent)
+    exclusions = [*_unusable(headers, planes)]
+    if (rule := first_match(site_rules, first)) is None:
+        exclusions = [*_unwanted(first, text), *exclusions]
+    else:
+        number, called = rule
+        exclusions = [f"site rule {number} ignores it"] if called is SiteRole.IGNORE else exclusions
+        role, confidence, evidence = (
+            called.series_role or role,
+            0.98,
+            f"site rule {number} says {called.upper()}",
+        )
+        agent = AgentEvidence(
+            Agent.AFTER if role is SeriesRole.T1CE else Agent.BEFORE, 0.98, evidence, agent.recorded
+        )
     return SeriesDescription(
         series_instance_uid=uids.pop(),
+        sop_instance_uids=frozenset(str(header.get("SOPInstanceUID")) for header in headers),
         series_number=integer(first.get("SeriesNumber")),
         modality=str(first.get("Modality", "")),
         role=role,
         confidence=confidence,
         evidence=evidence,
+        agent=agent.agent,
+        agent_recorded=agent.recorded,
+        physics=physics,
         instance_count=len(headers),
         slice_count=len(planes),
         plane=nearest_plane(planes),
         coverage_mm=coverage_mm(planes),
         voxel_mm3=voxel_mm3(planes),
-        fat_saturated="FS" in text_values(first, "ScanOptions") or "fs" in text.split(),
-        acquired_at=f"{first.get('AcquisitionDate') or ''}{first.get('AcquisitionTime') or ''}",
-        exclusion=next(_exclusions(headers, text, planes), None),
+        fat_saturated="FS" in text_values(first, "ScanOptions") or FAT_SATURATED.search(text) is not None,
+        spoiled=SPOILED.search(text) is not None,
+        derived=bool({"DERIVED", "SECONDARY"} & set(text_values(first, "ImageType")[:2])),
+        acquired_at=_acquired_at(first),
+        exclusion=next(iter(exclusions), None),
     )
 
 
-def select_series(series: Sequence[SeriesDescription]) -> dict[Contrast, SeriesChoice]:
-    """Choose one series for each contrast.
-
-    Raises `NotGradableError` where there are no MR series, a contrast is missing, or two series tie.
-    """
-    seen = "; ".join(description.label for description in sorted(series, key=_by_number)) or "no series"
-    if series and all(description.modality != "MR" for description in series):
-        modalities = ", ".join(sorted({description.modality or "unknown" for description in series}))
-        raise NotGradableError("not_mr", f"the study holds no MR images, only {modalities}")
-    best = {contrast: _best(series, contrast) for contrast in Contrast}
-    if missing := [contrast for contrast, choices in best.items() if not choices]:
-        names = " and no ".join(_NAMES[SeriesRole(contrast.value)] for contrast in missing)
-        raise NotGradableError("missing_" + "_".join(missing), f"no {names} series found; seen: {seen}")
-    for contrast, choices in best.items():
-        if len(choices) > 1:
-            raise NotGradableError(
-                f"ambiguous_{contrast}",
-                f"{len(choices)} {_NAMES[SeriesRole(contrast.value)]} series are equally suitable; "
-                f"seen: {seen}",
-            )
-    return {
-        contrast: SeriesChoice(contrast, chosen.series_instance_uid, chosen.confidence, chosen.evidence)
-        for contrast, (chosen,) in best.items()
-    }
+def _acquired_at(header: Dataset) -> str:
+    """Date and time of the acquisition, by series or content where only those are said."""
+    for kind in ("Acquisition", "Series", "Content"):
+        moment = (
+            header.get(f"{kind}DateTime")
+            or f"{header.get(kind + 'Date') or ''}{header.get(kind + 'Time') or ''}"
+        )
+        if moment:
+            return str(moment)
+    return ""
 
 
-def _best(series: Sequence[SeriesDescription], contrast: Contrast) -> list[SeriesDescription]:
-    """Return the best candidates: more than one where nothing tells them apart."""
-    candidates = [
-        description
-        for description in series
-        if description.role.contrast is contrast
-        and description.exclusion is None
-        and description.confidence >= ACCEPTED_CONFIDENCE
-    ]
-    if not candidates:
-        return []
-    top = max(_preference(description) for description in candidates)
-    return [description for description in candidates if _preference(description) == top]
-
-
-def _preference(description: SeriesDescription) -> tuple[bool, bool, float, float, str]:
-    """Rank: axial or 3-D, no fat saturation, coverage to the centimetre, small voxels, then the repeat."""
-    axial_or_3d = description.plane is Plane.AXIAL or description.voxel_mm3 <= 2.0
-    return (
-        axial_or_3d,
-        not description.fat_saturated,
-        round(description.coverage_mm / 10),
-        -round(description.voxel_mm3, 1),
-        description.acquired_at,
-    )
-
-
-def _by_number(description: SeriesDescription) -> tuple[int, str]:
-    return description.series_number or 0, description.series_instance_uid
-
-
-def _role(text: str, header: Dataset) -> tuple[SeriesRole, float, str]:
+def _role(text: str, physics: Physics, agent: AgentEvidence) -> tuple[SeriesRole, float, str]:
     """Stage B: text and pulse sequence each have a vote; then the contrast agent for a T1."""
-    said = text_role(text)
-    physics = read_physics(header)
-    shown = physics_role(physics)
-    timing = f"TR {physics.repetition_time:g}, TE {physics.echo_time:g}" if shown else "no timing"
-    if shown and physics.inversion_time:
-        timing += f", TI {physics.inversion_time:g}"
-    role, confidence, evidence = _vote(said, shown, timing)
+    role, confidence, evidence = _vote(text_roles(text), physics)
     if role is not SeriesRole.T1:
         return role, confidence, evidence
-    role, certainty, agent = _agent(text, header)
-    return role, min(confidence, certainty), f"{evidence}; {agent}"
+    if agent.given or agent.agent is Agent.BOTH:
+        role = SeriesRole.T1CE
+    return role, min(confidence, agent.confidence), f"{evidence}; {agent.evidence}"
 
 
-def _vote(said: SeriesRole | None, shown: SeriesRole | None, timing: str) -> tuple[SeriesRole, float, str]:
-    if said is None and shown is None:
+def _vote(said: frozenset[SeriesRole], physics: Physics) -> tuple[SeriesRole, float, str]:  # noqa: PLR0911 (a decision table)
+    shown = physics_role(physics)
+    names = " or ".join(sorted(role.upper() for role in said))
+    if not said and shown is None:
         return SeriesRole.OTHER, 0.0, "neither name nor pulse sequence tells the weighting"
-    if said is None or shown is None:
-        if shown is None and said is not None:
-            return said, 0.75, f"name says {said.upper()}, {timing}"
-        assert shown is not None
-        return shown, 0.70, f"pulse sequence ({timing}) says {shown.upper()}, name says nothing"
-    if said is shown:
-        return said, 0.97, f"name and pulse sequence ({timing}) say {said.upper()}"
-    if (said, shown) == (SeriesRole.T2, SeriesRole.FLAIR):
+    if shown is None and len(said) == 1:
+        return next(iter(said)), 0.75, f"name says {names}, {physics.text}"
+    if shown is None:
+        return SeriesRole.OTHER, 0.40, f"name says {names}, {physics.text}"
+    if not said:
+        confidence = physics_confidence(physics)
+        return shown, confidence, f"pulse sequence ({physics.text}) says {shown.upper()}, name says nothing"
+    if shown in said:
+        return shown, 0.97, f"name and pulse sequence ({physics.text}) say {shown.upper()}"
+    if SeriesRole.T2 in said and shown is SeriesRole.FLAIR:
         # A FLAIR is T2-weighted, so both are true and the inversion decides.
-        return SeriesRole.FLAIR, 0.97, f"name says T2, pulse sequence ({timing}) says FLAIR"
-    return SeriesRole.OTHER, 0.40, f"name says {said.upper()}, pulse sequence ({timing}) says {shown.upper()}"
+        return SeriesRole.FLAIR, 0.97, f"name says T2, pulse sequence ({physics.text}) says FLAIR"
+    if SeriesRole.OTHER in said:
+        return (
+            SeriesRole.OTHER,
+            0.90,
+            f"name says that it is another contrast, pulse sequence ({physics.text}) {shown.upper()}",
+        )
+    return min(said), 0.40, f"name says {names}, pulse sequence ({physics.text}) says {shown.upper()}"
 
 
-def _agent(text: str, header: Dataset) -> tuple[SeriesRole, float, str]:
-    """Stage C: T1 before or after contrast agent.
+def _unwanted(first: Dataset, text: str) -> Iterator[str]:
+    """Stage A, what a site rule may overrule: yield the reasons to leave the series out by what it is."""
+    image_type = {value.upper() for value in text_values(first, "ImageType")}
+    if unwanted := EXCLUDED_IMAGE_TYPES & image_type:
+        yield f"image type {min(unwanted)}"
+    if first.get("ComplexImageComponent") in ("PHASE", "REAL", "IMAGINARY"):
+        yield f"{first.ComplexImageComponent.lower()} images"
+    if is_echo_planar(first):
+        yield "echo planar or diffusion-weighted"
+    body_part = str(first.get("BodyPartExamined") or "").upper()
+    if any(part in body_part for part in OTHER_BODY_PARTS):
+        yield "not the brain"
+    physics = read_physics(first)
+    # Siemens calls an MPRAGE t1_mpr; a real reformat isn't ORIGINAL
+    is_mprage = physics.inversion_time is not None and "ORIGINAL" in image_type and physics.gradient_echo
+    for reason, pattern in EXCLUDED_TEXT:
+        if pattern.search(text) and not (reason == REFORMATTED and is_mprage):
+            yield reason
 
-    The name goes before the tag, which technicians often fill for the whole study.
-    """
-    rest, without = text, False
-    for pattern in WITHOUT_AGENT:
-        rest, count = pattern.subn(" ", rest)
-        without = without or count > 0
-    with_agent = any(pattern.search(rest) for pattern in WITH_AGENT)
-    if without and with_agent:
-        return SeriesRole.T1, 0.40, "name says both before and after contrast agent"
-    if without:
-        return SeriesRole.T1, 0.97, "name says before contrast agent"
-    if with_agent:
-        return SeriesRole.T1CE, 0.97, "name says after contrast agent"
-    if agent_recorded(header):
-        return SeriesRole.T1CE, 0.80, "contrast agent is recorded, name doesn't say"
-    return SeriesRole.T1, 0.97, "nothing says that contrast agent was given"
 
-
-def _exclusions(headers: Sequence[Dataset], text: str, planes: Sequence[SlicePlane]) -> Iterator[str]:
-    """Stage A: yield the reasons to leave the series out, the plainest first."""
-    first = headers[0]
-    if first.get("Modality") != "MR" or any(h.get("SOPClassUID") not in MR_STORAGE_CLASSES for h in headers):
+def _unusable(headers: Sequence[Dataset], planes: Sequence[SlicePlane]) -> Iterator[str]:
+    """Stage A, what nobody may overrule: yield the reasons why these images are no volume of a head."""
+    if headers[0].get("Modality") != "MR" or any(
+        h.get("SOPClassUID") not in MR_STORAGE_CLASSES for h in headers
+    ):
         yield "not MR images"
     if any(header.get("SamplesPerPixel", 1) != 1 for header in headers):
         yield "colour images"
-    if unwanted := EXCLUDED_IMAGE_TYPES & {value.upper() for value in text_values(first, "ImageType")}:
-        yield f"image type {min(unwanted)}"
-    if is_echo_planar(first):
-        yield "echo planar or diffusion-weighted"
-    yield from (reason for reason, pattern in EXCLUDED_TEXT if pattern.search(text))
+    if any(header.get("BitsAllocated") == 1 for header in headers):
+        yield MASK
     if len({read_physics(header).echo_time for header in headers}) > 1:
         yield "several echo times in one series"
     if len(planes) < MINIMUM_SLICES:
         yield f"{len(planes)} slices where {MINIMUM_SLICES} are needed"
     if (covered := coverage_mm(planes)) < MINIMUM_COVERAGE_MM:
         yield f"covers {covered:.0f} mm of the head where {MINIMUM_COVERAGE_MM:.0f} are needed"
+    try:
+        stacked(planes)
+    except GeometryError as error:
+        yield str(error)

@@ -1,20 +1,47 @@
 """What the headers of a series say of its pulse sequence, its name and its place, classic or enhanced."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from pydicom.dataset import Dataset
 
-from dicom_node.series_rules import NO_AGENT_VALUES, Physics, Plane
+from dicom_node.series_rules import DECLARED_ROLES, NO_AGENT_VALUES, Physics, Plane
+from dicom_node.series_words import text_roles
 from dicom_node.slices import GeometryError, SlicePlane, functional_group, slice_planes
+
+LONGEST_EXAM_SECONDS: Final = 3 * 3600
 
 
 def series_text(header: Dataset) -> str:
-    """Return Series Description and Protocol Name in lower case; punctuation that says nothing is blank."""
-    both = f"{header.get('SeriesDescription') or ''} {header.get('ProtocolName') or ''}"
-    return re.sub(r"[^\w+\-/*]|_", " ", both).lower()
+    """Return Series Description and Protocol Name in lower case; punctuation that says nothing is blank.
+
+    GE keeps the exam's name, "BRAIN W/WO CONTRAST", in Protocol Name: there it counts only where the series
+    has no name of its own.
+    """
+    description = normal_text(header.get("SeriesDescription"))
+    protocol = normal_text(header.get("ProtocolName"))
+    if description and str(header.get("Manufacturer") or "").upper().startswith("GE"):
+        return description
+    return f"{description} {protocol}"
+
+
+def agent_text(header: Dataset) -> str:
+    """Return the text that may speak of contrast agent: a Protocol Name only where it names a weighting too.
+
+    A name without weighting is the exam's, and says nothing of one series.
+    """
+    description, whole = normal_text(header.get("SeriesDescription")), series_text(header)
+    protocol = normal_text(header.get("ProtocolName"))
+    return whole if not description.strip() or text_roles(protocol) else description
+
+
+def normal_text(value: object) -> str:
+    """Lower case, composed characters, blanks for punctuation other than + - / *."""
+    text = unicodedata.normalize("NFC", str(value or ""))
+    return re.sub(r"[^\w+\-/*]|_", " ", text).lower()
 
 
 def agent_recorded(header: Dataset) -> bool:
@@ -29,16 +56,42 @@ def agent_recorded(header: Dataset) -> bool:
     )
 
 
+def bolus_lead_seconds(header: Dataset) -> float | None:
+    """How long the bolus began before the acquisition, negative where after it.
+
+    None where that isn't said, or is hours away: a time that somebody typed, or another day's.
+    """
+    begun, acquired = (
+        day_seconds(header.get(word)) for word in ("ContrastBolusStartTime", "AcquisitionTime")
+    )
+    if begun is None or acquired is None or abs(acquired - begun) > LONGEST_EXAM_SECONDS:
+        return None
+    return acquired - begun
+
+
+def day_seconds(value: object) -> float | None:
+    """Seconds since midnight of a Time (PS3.5 6.2), None where it is absent or malformed."""
+    match = re.fullmatch(r"(\d\d)(\d\d)?(\d\d(?:\.\d+)?)?", str(value or "").strip().replace(":", ""))
+    if match is None:
+        return None
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
 def is_echo_planar(header: Dataset) -> bool:
     """Whether the series is echo planar or diffusion-weighted."""
-    frame = _first_frame(header)
-    weighting = functional_group(header, frame, "MRDiffusionSequence").get("DiffusionBValue")
-    b_value = header.get("DiffusionBValue") or weighting or 0
     return (
         "EP" in text_values(header, "ScanningSequence")
         or header.get("EchoPlanarPulseSequence") == "YES"
-        or float(b_value) > 0
+        or _sequence_name(header).startswith("ep")
+        or b_value(header, _first_frame(header)) > 0
     )
+
+
+def b_value(header: Dataset, frame: Dataset) -> float:
+    """Diffusion weighting in s/mm² of a classic object or of one frame, 0 where there is none."""
+    weighting = functional_group(header, frame, "MRDiffusionSequence").get("DiffusionBValue")
+    return _number(header.get("DiffusionBValue"), weighting) or 0.0
 
 
 def read_physics(header: Dataset) -> Physics:
@@ -47,14 +100,28 @@ def read_physics(header: Dataset) -> Physics:
     timing = functional_group(header, frame, "MRTimingAndRelatedParametersSequence")
     echo = functional_group(header, frame, "MREchoSequence")
     modifier = functional_group(header, frame, "MRModifierSequence")
-    sequence = text_values(header, "ScanningSequence")
+    frame_type = functional_group(header, frame, "MRImageFrameTypeSequence")
+    sequence, name = text_values(header, "ScanningSequence"), _sequence_name(header)
+    declared = header.get("AcquisitionContrast") or frame_type.get("AcquisitionContrast")
     return Physics(
-        repetition_time=_number(header.get("RepetitionTime"), timing.get("RepetitionTime")),
-        echo_time=_number(header.get("EchoTime"), echo.get("EffectiveEchoTime")),
+        # a time of 0 is a header that doesn't know
+        repetition_time=_number(header.get("RepetitionTime"), timing.get("RepetitionTime")) or None,
+        echo_time=_number(header.get("EchoTime"), echo.get("EffectiveEchoTime")) or None,
         inversion_time=_number(header.get("InversionTime"), modifier.get("InversionTimes")),
         gradient_echo="GR" in sequence or header.get("EchoPulseSequence") == "GRADIENT",
-        inversion_recovery="IR" in sequence or modifier.get("InversionRecovery") == "YES",
+        inversion_recovery="IR" in sequence
+        or modifier.get("InversionRecovery") == "YES"
+        or name.startswith(("tir", "spcir")),
+        spin_echo="SE" in sequence or header.get("EchoPulseSequence") == "SPIN",
+        steady_state=name.startswith(("tfi", "ci3d")),
+        declared=DECLARED_ROLES.get(str(declared)),
     )
+
+
+def _sequence_name(header: Dataset) -> str:
+    """Siemens's name of the pulse sequence without its star, in lower case."""
+    name = header.get("SequenceName") or header.get("PulseSequenceName") or ""
+    return str(name).lstrip("*").lower()
 
 
 def _first_frame(header: Dataset) -> Dataset:

@@ -1,10 +1,8 @@
-"""The tables that tell MR series apart; `dicom_node.series` applies them.
+"""The tables that tell MR series apart by header values; `dicom_node.series` applies them.
 
 Thresholds of spin echo and gradient echo at 1 to 3 T: repetition, echo and inversion time in milliseconds.
-Text rules are searched in lower-cased text whose punctuation other than + - / * has become blanks.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -39,86 +37,107 @@ class Plane(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Physics:
-    """What a header says of the pulse sequence; None where it says nothing. Times in milliseconds."""
+    """What a header says of the pulse sequence; None where it says nothing. Times in milliseconds.
+
+    `declared` is the weighting by Acquisition Contrast (PS3.3 C.8.13.3.1.2), which only enhanced objects
+    carry.
+    """
 
     repetition_time: float | None = None
     echo_time: float | None = None
     inversion_time: float | None = None
     gradient_echo: bool = False
     inversion_recovery: bool = False
+    spin_echo: bool = False
+    steady_state: bool = False
+    declared: SeriesRole | None = None
 
-
-def words(*alternatives: str) -> re.Pattern[str]:
-    """Match one of the alternatives as a whole word (digits and letters to either side end the match)."""
-    return re.compile(r"(?<![^\W_])(?:" + "|".join(alternatives) + r")(?![^\W_])")
+    @property
+    def text(self) -> str:
+        """The times in words."""
+        if self.repetition_time is None or self.echo_time is None:
+            return "no timing" if self.declared is None else "acquisition contrast"
+        inversion = f", TI {self.inversion_time:g}" if self.inversion_time else ""
+        return f"TR {self.repetition_time:g}, TE {self.echo_time:g}{inversion}"
 
 
 EXCLUDED_IMAGE_TYPES: Final = frozenset(
     {
-        "LOCALIZER",
-        "SCOUT",
-        "ADC",
-        "FA",
-        "TRACEW",
-        "COLFA",
-        "TENSOR_B0",
-        "MIP",
-        "MNIP",
-        "MPR",
-        "PROJECTION IMAGE",
-        "CSA MIP",
-        "CSA MPR",
-        "CSA RESAMPLED",
-        "SUBTRACT",
-        "SUBTRACTION",
-        "RCBF",
-        "RCBV",
-        "TTP",
-        "MTT",
-        "P",
-        "PHASE",
-        "PHASE MAP",
-        "R",
-        "I",
-        "T1 MAP",
-        "T2 MAP",
-        "ASL",
-        "PERFUSION",
-        "DIFFUSION",
-        "FMRI",
-        "MOSAIC",
-        "SCREEN SAVE",
-        "VELOCITY MAP",
+        *("LOCALIZER", "SCOUT", "SCREEN SAVE", "MOSAIC", "REPORT", "CALIBRATION"),
+        *("ADC", "FA", "TRACEW", "COLFA", "TENSOR_B0", "TENSOR", "DIFFUSION", "DIFFUSION_ANISO", "EADC"),
+        *("MIP", "MNIP", "MPR", "PROJECTION IMAGE", "CSA MIP", "CSA MPR", "CSA RESAMPLED", "REFORMATTED"),
+        *("RESAMPLED", "CPR", "MEAN", "STDDEV", "SUBTRACT", "SUBTRACTION", "SUB", "UNI"),
+        *("RCBF", "RCBV", "RELCBF", "RELCBV", "TTP", "MTT", "ASL", "PERFUSION", "FMRI", "BOLD"),
+        *(
+            "P",
+            "PHASE",
+            "PHASE MAP",
+            "R",
+            "REAL",
+            "I",
+            "IMAGINARY",
+            "VELOCITY MAP",
+            "VELOCITY",
+            "R_IR",
+            "P_IR",
+        ),
+        *("T1 MAP", "T2 MAP", "T2_STAR MAP", "B0 MAP", "B1 MAP", "FIELD_MAP", "FIELD MAP", "MAP"),
+        *("FAT", "F", "OPP_PHASE", "OUT_PHASE", "OP", "FAT_FRACTION", "FF", "SWI", "MINIMUM"),
     }
 )
 """Values of Image Type (PS3.3 C.8.3.1.1.1 and vendors' own) of images that are no plain anatomy."""
 
-EXCLUDED_TEXT: Final = (
-    (
-        "a localizer or calibration",
-        words("loc(?:ali[sz]er)?", "scout", "survey", "3[- ]?plane", "calib\\w*", "shim", "field ?map"),
+IMAGE_TYPES: Final = EXCLUDED_IMAGE_TYPES | {
+    *(
+        "M",
+        "M_SE",
+        "M_FFE",
+        "M_IR",
+        "M_TSE",
+        "M_GRASE",
+        "SE",
+        "FFE",
+        "IR",
+        "TSE",
+        "NORM",
+        "ND",
+        "DIS2D",
+        "DIS3D",
     ),
-    ("diffusion", words("dwi", "dti", "diff\\w*", "adc", "trace", "fa")),
-    ("perfusion", words("perf\\w*", "dsc", "dce", "asl", "cbv", "ttp")),
-    ("susceptibility or spectroscopy", words("ep2d\\w*", "bold", "swi", "swan", "t2\\*\\w*", "mrs")),
-    ("angiography or flow", words("tof", "mra", "mrv", "venc")),
-    (
-        "computed from other images",
-        words("mip", "mpr", "sub", "subtraction", "synth\\w*", "map", "phoenix\\w*"),
+    *(
+        "WATER",
+        "W",
+        "IN_PHASE",
+        "IP",
+        "SW_M",
+        "SW_P",
+        "SW_M_FFE",
+        "SW_P_FFE",
+        "P_FFE",
+        "P_SE",
+        "OTHER",
+        "T1",
+        "T2",
     ),
-    ("a region or mask", words("roi", "mask", "seg\\w*")),
-    ("not the brain", words("(?:[ctl]-?)?spine", "orbits?", "sella", "iac", "neck")),
-)
-"""Reasons to leave a series out by its text, with the words that say so."""
+}
+"""Values of Image Type that are said in a label: other words of a header could be a patient's."""
 
-TEXT_ROLES: Final = (
-    (SeriesRole.OTHER, words("stir", "dir", "psir", "pd", "pdw")),
-    (SeriesRole.T1, words("t1\\w*[ -]?flair", "flair[ -]?t1\\w*")),
-    (SeriesRole.FLAIR, words("\\w*flair\\w*", "dark[- ]?fluid", "da-?fl", "t?2?_?tirm")),
-    (SeriesRole.T1, words("s?3?d?t1\\w*", "\\w*mp-?rage\\w*", "bravo", "f?spgr", "tfe", "vibe", "flash")),
-    (SeriesRole.T2, words("s?3?d?t2\\w*")),
+OTHER_BODY_PARTS: Final = (
+    *("SPINE", "KNEE", "HIP", "SHOULDER", "ELBOW", "WRIST", "ANKLE", "FOOT", "HAND", "ABDOMEN", "PELVIS"),
+    *("CHEST", "HEART", "BREAST", "PROSTATE", "LIVER", "THORAX", "UTERUS", "KIDNEY"),
 )
-"""First hit names the weighting by text; T1-FLAIR is a T1, not a FLAIR."""
+"""Parts of Body Part Examined that say: not the head."""
+
+DECLARED_ROLES: Final = {
+    "FLUID_ATTENUATED": SeriesRole.FLAIR,
+    "T1": SeriesRole.T1,
+    "T2": SeriesRole.T2,
+    **dict.fromkeys(
+        ("STIR", "PROTON_DENSITY", "DIFFUSION", "PERFUSION", "T2_STAR", "TAGGING", "FLOW_ENCODED", "TOF"),
+        SeriesRole.OTHER,
+    ),
+}
+"""What Acquisition Contrast (PS3.3 C.8.13.3.1.2) says of the weighting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +174,7 @@ def _is_other(times: Times, physics: Physics) -> bool:
 
 
 PHYSICS_ROLES: Final[tuple[tuple[SeriesRole, Callable[[Times, Physics], bool]], ...]] = (
+    (SeriesRole.OTHER, lambda _, physics: physics.steady_state),
     (SeriesRole.FLAIR, _is_flair),
     (SeriesRole.T1, _is_t1),
     (SeriesRole.OTHER, _is_other),
@@ -166,43 +186,26 @@ PHYSICS_ROLES: Final[tuple[tuple[SeriesRole, Callable[[Times, Physics], bool]], 
 def physics_role(physics: Physics) -> SeriesRole | None:
     """Return the weighting that the pulse sequence gives, None where the header doesn't tell."""
     if physics.repetition_time is None or physics.echo_time is None:
-        return None
+        return physics.declared
     times = Times(physics.repetition_time, physics.echo_time, physics.inversion_time or 0.0)
-    return next((role for role, rule in PHYSICS_ROLES if rule(times, physics)), None)
+    return next((role for role, rule in PHYSICS_ROLES if rule(times, physics)), physics.declared)
 
 
-def text_role(text: str) -> SeriesRole | None:
-    """Return the weighting that the series' text names, None where it names none."""
-    return next((role for role, pattern in TEXT_ROLES if pattern.search(text)), None)
+def physics_confidence(physics: Physics) -> float:
+    """How far the pulse sequence alone is believed, 0 to 1: spin echoes yes, with inversion yet more.
+
+    A gradient echo without a name may be a field map: it needs a person.
+    """
+    if physics.gradient_echo or not (physics.spin_echo or physics.inversion_recovery):
+        return 0.70
+    return 0.85 if physics.inversion_recovery and physics.inversion_time else 0.80
 
 
-WITHOUT_AGENT: Final = (
-    words(
-        "(?:w/?o|without|no|ohne|sans|senza|sin|sem|utan|uten|uden|zonder|bez|\u0431\u0435\u0437|ej)"
-        "(?:[ -]?[^\\W_]+)?",
-        "(?:pre|pr\u00e4)\\w*(?:[ -]?[^\\W_]+)?",
-        "nativ\\w*",
-        "avant(?:[ -]?\\w+)?",
-        "before(?:[ -]?\\w+)?",
-        "vor(?:[ -]?\\w+)?",
-        "plain",
-    ),
-    re.compile(r"(?:^|\s|t1w?)-(?:c|k|km|gd)(?![^\W_])"),
-    re.compile("\u5e73\u626b"),
+NO_AGENT_VALUES: Final = frozenset(
+    {
+        *("", "-", ".", "0", "N", "NA", "N/A", "NO", "NON", "NONE", "NIL", "NULL", "NEIN", "KEIN", "KEINE"),
+        *("UNKNOWN", "WITHOUT", "OHNE", "SANS", "SENZA", "SIN", "SEM", "НЕТ", "БЕЗ", "无"),
+        *("NOT GIVEN", "NO CONTRAST"),
+    }
 )
-"""Says: no contrast agent. Each swallows the word behind it, which is often "contrast"."""
-
-WITH_AGENT: Final = (
-    words("post(?!erior)\\w*", "avec", "apr[e\u00e8]s", "dopo", "nach", "enh\\w*", "inj\\w*"),
-    words(
-        "c", "k", "km", "ce", "gd\\w*", "gado\\w*", "mdc", "[ck]ontr(?:ast\\w*)?", "t1w?(?:c|ce|gd|km|post)"
-    ),
-    words("\u0441 ?\u043a(?:\u043e\u043d\u0442\u0440\\w*|\u0443)", "\u043a\u0443"),
-    words("dotarem", "gadovist", "magnevist", "prohance", "multihance", "omniscan", "clariscan", "elucirem"),
-    re.compile(r"\+ ?(?:c|k|km|gd)(?![^\W_])|(?<![^\W_])c\+"),
-    re.compile("\u589e\u5f3a|\u9020\u5f71|\u5f3a\u5316"),
-)
-"""Says: after contrast agent, in the languages we have met and by the agents' trade names."""
-
-NO_AGENT_VALUES: Final = frozenset({"", "NO", "NONE", "N/A", "NA", "0", "N", "UNKNOWN", "NIL", "NEIN", "NON"})
 """Values of Contrast/Bolus Agent that technicians enter to say that none was given."""

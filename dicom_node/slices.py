@@ -1,7 +1,8 @@
 """Where the slices of a series lie, classic or enhanced, one `SlicePlane` a frame."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +10,13 @@ from pydicom.dataset import Dataset
 
 Vector = npt.NDArray[np.float64]
 
+POSITION_TOLERANCE_MM: Final = 0.1
+_STEP_TOLERANCE: Final = 0.05
+_SHEAR_TOLERANCE: Final = 0.02
+
 
 class GeometryError(ValueError):
-    """A header doesn't say where its slices lie. Trying again does not help."""
+    """Slices lie nowhere, or not as one volume does. Trying again does not help."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +69,40 @@ def slice_planes(header: Dataset) -> list[SlicePlane]:
         ]
     except (AttributeError, TypeError, ValueError, IndexError) as error:
         raise GeometryError("position, orientation or pixel spacing is absent or malformed") from error
+
+
+def stacked(planes: Sequence[SlicePlane]) -> list[SlicePlane]:
+    """Sort planes along their normal, where they are the slices of one volume.
+
+    That is: parallel, of one matrix and pixel spacing, one step apart, at right angles to the stack. Raises
+    `GeometryError` with the reason where they are not.
+    """
+    if not planes:
+        raise GeometryError("it holds no images with a position")
+    first = planes[0]
+    for plane in planes:
+        if not np.allclose(
+            [plane.along_row, plane.along_column], [first.along_row, first.along_column], atol=1e-3
+        ):
+            raise GeometryError("its slices are not parallel")
+        if not np.allclose(plane.spacing_mm, first.spacing_mm, rtol=1e-3):
+            raise GeometryError("its slices differ in pixel spacing")
+        if (plane.rows, plane.columns) != (first.rows, first.columns):
+            raise GeometryError("its slices differ in rows or columns")
+    planes = sorted(planes, key=lambda plane: float(plane.position @ first.normal))
+    positions = np.stack([plane.position for plane in planes])
+    steps = np.diff(positions @ first.normal)
+    if not len(steps):
+        raise GeometryError("it has a single slice")
+    if steps.min() < POSITION_TOLERANCE_MM:
+        raise GeometryError("two of its slices lie at one place")
+    if np.abs(steps - np.median(steps)).max() > max(_STEP_TOLERANCE * float(np.median(steps)), 0.1):
+        raise GeometryError("its slices are not evenly spaced")
+    walk = positions[-1] - positions[0]
+    sideways = walk - (walk @ first.normal) * first.normal
+    if np.linalg.norm(sideways) > _SHEAR_TOLERANCE * np.linalg.norm(walk):
+        raise GeometryError("its slices are not stacked at right angles")
+    return planes
 
 
 def functional_group(header: Dataset, frame: Dataset, keyword: str) -> Dataset:

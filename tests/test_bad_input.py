@@ -18,7 +18,7 @@ STUDY = StudyHeader(patient=PatientIdentity(patient_id="P1", patient_name="Test^
 
 def make_series(name="flair", number=1):
     """A small head-sized series of noise."""
-    noise = np.random.default_rng(0).uniform(100, 900, (32, 32, 30)).astype(np.float32)
+    noise = np.random.default_rng(number).uniform(100, 900, (32, 32, 30)).astype(np.float32)
     return build_mr_series(Volume(noise, np.diag([7.0, 7.0, 5.0, 1.0])), PROTOCOL[name], STUDY, number)
 
 

@@ -72,10 +72,18 @@ class ClaimedStep:
                 write(session)
         self.next_state = to_state
 
-    def postpone(self, delay: timedelta, detail: str, reason_code: str | None = None) -> None:
-        """Give the job back for a while because something outside isn't ready."""
+    def postpone(
+        self,
+        delay: timedelta,
+        detail: str,
+        reason_code: str | None = None,
+        write: Callable[[Session], None] | None = None,
+    ) -> None:
+        """Give the job back for a while because something outside isn't ready; `write` as in `advance`."""
         with self.node.sessions.begin() as session:
             ledger.postpone_job(session, self.claim, delay, detail, reason_code)
+            if write is not None:
+                write(session)
         self._is_given_back = True
 
     def __exit__(

@@ -32,6 +32,7 @@ from dicom_node.scu import AssociationError, Destination
 from dicom_node.settings import AllowedPeer, settings_line
 from model.card import CheckpointError
 from worker.audit import verify_audit_trail
+from worker.decisions import RolesError, decide_roles, find_study, own_name, parse_roles, series_standings
 from worker.demo import DemoFolderError, DemoOptions, DemoTimeoutError, run_demo
 from worker.demo_study import SendingError
 from worker.embedded import EmbeddedServerError
@@ -42,7 +43,7 @@ from worker.queries import state_counts, study_standings
 from worker.schema import SchemaError, check_schema, upgrade_schema
 from worker.services import open_database, open_engine, run_services
 from worker.settings import Settings
-from worker.tables import result_records, results_table, status_table, to_csv, to_json
+from worker.tables import result_records, results_table, roles_table, status_table, to_csv, to_json
 from worker.version import VERSION
 
 EXPECTED_ERRORS = (
@@ -57,6 +58,7 @@ EXPECTED_ERRORS = (
     NotReadyError,
     NoVolumesError,
     ProcessEndedError,
+    RolesError,
     SchemaError,
     SendingError,
 )
@@ -163,6 +165,36 @@ def results(
         sys.stdout.write(to_csv(standings))
     else:
         console.print(results_table(standings))
+
+
+@app.command()
+def roles(
+    study: Annotated[str, typer.Argument(help="Number of the study, as `status` shows it, or its UID.")],
+    set_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="CONTRAST=SERIES",
+            help="Take a series, by number or UID, for flair, t1ce or t2, and grade anew. Repeat for more.",
+        ),
+    ] = None,
+    decided_by: Annotated[
+        str | None, typer.Option("--by", help="Who says so; by default the user's name.")
+    ] = None,
+) -> None:
+    """Show what each series of a study was taken for and why, or say which series to take."""
+    named = parse_roles(set_to or [])
+    with _ledger() as session:
+        study_id = find_study(session, study).id
+        if named:
+            version = decide_roles(session, study_id, named, decided_by or own_name())
+            session.commit()
+            words = f"is graded anew as version {version}"
+            if version is None:
+                words = "is still arriving and will be graded with these roles"
+            console.print(f"study {study_id} {words}", soft_wrap=True)
+            return
+        console.print(roles_table(study_id, series_standings(session, study_id)))
 
 
 @app.command()

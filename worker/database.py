@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from dicom_node.series_rules import SeriesRole as Role
 from model.grade import Contrast, Grade
 from worker.states import (
     ACTIVE,
@@ -56,6 +57,9 @@ def _text_enum(words: type[StrEnum]) -> Enum:
     )
 
 
+_WORDS = (StudyState, Completeness, JobState, DeliveryState, StepOutcome, Contrast, Grade, Role)
+
+
 class Base(DeclarativeBase):
     """All tables of the ledger."""
 
@@ -64,10 +68,7 @@ class Base(DeclarativeBase):
         str: Text,
         int: BigInteger,
         datetime: DateTime(timezone=True),
-        **{
-            words: _text_enum(words)
-            for words in (StudyState, Completeness, JobState, DeliveryState, StepOutcome, Contrast, Grade)
-        },
+        **{words: _text_enum(words) for words in _WORDS},
     }
 
 
@@ -138,7 +139,7 @@ class Instance(Base):
 
 
 class StudyVersion(Base):
-    """A frozen manifest: what the study held when it was quiet."""
+    """A frozen manifest: what the study held when it was quiet, and what a person had said of its series."""
 
     __tablename__ = "study_version"
 
@@ -248,10 +249,39 @@ class SeriesRole(Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), primary_key=True)
     contrast: Mapped[Contrast] = mapped_column(primary_key=True)
     series_id: Mapped[int] = mapped_column(ForeignKey("series.id"))
+    part: Mapped[str] = mapped_column(default="", server_default="", doc="Volume of a mixed series")
     confidence: Mapped[float]
     evidence: Mapped[str]
 
     series: Mapped[Series] = relationship()
+
+
+class SeriesCandidate(Base):
+    """What a job made of one series, or of one volume of a mixed one, chosen or not."""
+
+    __tablename__ = "series_candidate"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    series_id: Mapped[int] = mapped_column(ForeignKey("series.id"), primary_key=True)
+    part: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[Role]
+    confidence: Mapped[float]
+    evidence: Mapped[str]
+    passed_over: Mapped[str | None] = mapped_column(doc="Why it was left out, or another taken before it")
+
+
+class RoleDecision(Base):
+    """A person's word on which series shows a contrast; the newest of a contrast counts."""
+
+    __tablename__ = "role_decision"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
+    contrast: Mapped[Contrast]
+    series_id: Mapped[int] = mapped_column(ForeignKey("series.id"))
+    part: Mapped[str]
+    decided_by: Mapped[str]
+    decided_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class ResultObject(Base):

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from worker import ledger
 from worker.completeness import is_past, sources_of
-from worker.database import Instance, Job, ManifestEntry, Series, Study, StudyVersion
+from worker.database import Instance, Job, ManifestEntry, RoleDecision, Series, Study, StudyVersion
 from worker.indexing import hold_study
 from worker.settings import Settings
 from worker.states import Completeness, StudyState
@@ -65,9 +65,25 @@ def freeze_complete_studies(
     return frozen
 
 
-def manifest_digest(instances: Iterable[tuple[str, str]]) -> str:
-    """SHA-256 over the sorted (SOP Instance UID, content SHA-256) pairs."""
+def freeze_decisions(session: Session, study: Study) -> int:
+    """Freeze a stable study anew after a person set roles; returns the new version's number."""
+    newest = session.scalars(
+        select(StudyVersion)
+        .where(StudyVersion.study_id == study.id)
+        .order_by(StudyVersion.number.desc())
+        .limit(1)
+    ).one()
+    _freeze(session, study, newest.completeness)
+    return newest.number + 1
+
+
+def manifest_digest(instances: Iterable[tuple[str, str]], decision_ids: Sequence[int] = ()) -> str:
+    """SHA-256 over the sorted (SOP Instance UID, content SHA-256) pairs and the roles set by persons.
+
+    Each decision counts as itself: the same role set again is a new version.
+    """
     lines = sorted(f"{sop_instance_uid}\0{sha256}\n" for sop_instance_uid, sha256 in instances)
+    lines += [f"decision\0{decision_id}\n" for decision_id in sorted(decision_ids)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -95,7 +111,8 @@ def _freeze(session: Session, study: Study, completeness: Completeness) -> None:
         .order_by(Instance.sop_instance_uid, Instance.received_at.desc(), Instance.id.desc())
     ).all()
     versions = session.scalars(select(StudyVersion).where(StudyVersion.study_id == study.id)).all()
-    digest = manifest_digest((row.sop_instance_uid, row.sha256) for row in instances)
+    decisions = session.scalars(select(RoleDecision.id).where(RoleDecision.study_id == study.id)).all()
+    digest = manifest_digest([(row.sop_instance_uid, row.sha256) for row in instances], decisions)
     study.state = StudyState.STABLE
     if any(version.manifest_sha256 == digest for version in versions):
         return

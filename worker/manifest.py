@@ -1,13 +1,14 @@
 """What a job works on: the frozen manifest of its study version, read from the ledger."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dicom_node.series_choice import SeriesChoice
 from dicom_node.spool import Spool
 from model.grade import Contrast
 from worker.database import Instance, Job, ManifestEntry, Series, SeriesRole, Study, StudyVersion
@@ -47,14 +48,18 @@ class Manifest:
         """Row id of each series, keyed by Series Instance UID."""
         return {instance.series_instance_uid: instance.series_id for instance in self.instances}
 
-    def inputs(self, chosen: Mapping[Contrast, str]) -> list[InputInstance]:
-        """Instances of the chosen series, given as contrast → Series Instance UID."""
+    def inputs(self, choices: Mapping[Contrast, SeriesChoice]) -> list[InputInstance]:
+        """Instances of the chosen volumes."""
         return [
             InputInstance(contrast, instance.sop_instance_uid, instance.sha256)
-            for contrast, series_instance_uid in chosen.items()
+            for contrast, choice in choices.items()
             for instance in self.instances
-            if instance.series_instance_uid == series_instance_uid
+            if instance.sop_instance_uid in choice.sop_instance_uids
         ]
+
+    def files(self, sop_instance_uids: Collection[str]) -> list[Path]:
+        """Files of the named instances."""
+        return [item.path for item in self.instances if item.sop_instance_uid in sop_instance_uids]
 
 
 def load_manifest(session: Session, spool: Spool, job_id: int) -> Manifest:

@@ -19,20 +19,21 @@ from dicom_node.nifti import convert_series
 from dicom_node.part10 import write_bytes
 from dicom_node.report import Report
 from dicom_node.secondary_capture import build_attention_images
-from dicom_node.series import SeriesChoice, describe_series, select_series
+from dicom_node.series_choice import NotGradableError
 from dicom_node.structured_report import build_structured_report, select_key_frames, select_key_images
 from model.grade import Contrast, GradePrediction
 from model.preprocess import Stack, build_stack
 from model.volume import Volume, load_volume, save_volume
+from worker.confirming import Checks, check_contrasts
 
 if TYPE_CHECKING:
     from model.predict import Predictor
 
-PIPELINE_VERSION = "1"
+PIPELINE_VERSION = "2"
 """Part of a result's identity: raise it when a change here can change a grade or a report."""
 
-SeriesFiles = Mapping[str, Sequence[Path]]
-"""Files of each series, keyed by Series Instance UID."""
+ChosenFiles = Mapping[Contrast, Sequence[Path]]
+"""Files of the volume taken for each contrast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +68,6 @@ class BuiltObject:
         return hashlib.sha256(self.content).hexdigest()
 
 
-def choose_series(series: SeriesFiles) -> dict[Contrast, SeriesChoice]:
-    """Find FLAIR, T1 post-contrast and T2 among the series; raises NotGradableError with the reason."""
-    described = [describe_series(_headers(files)) for files in series.values()]
-    return select_series(described)
-
-
 def result_identity(
     study_instance_uid: str, inputs: Sequence[InputInstance], checkpoint_sha256: str, maximum_images: int
 ) -> str:
@@ -82,16 +77,26 @@ def result_identity(
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def prepare(series: SeriesFiles, choices: Mapping[Contrast, SeriesChoice], folder: Path) -> None:
+def prepare(chosen: ChosenFiles, plain_t1: Sequence[Path], folder: Path) -> Checks:
     """Convert the chosen series to `folder`/<contrast>.nii and align them to `folder`/stack.npz.
 
+    Returns what the pixels say of the choice, of T1ce only where there is a `plain_t1` to compare with.
     Raises NotGradableError (conversion) or PreprocessingError, both with a reason for a technologist.
     """
     volumes = {
-        contrast: convert_series(series[choice.series_instance_uid], folder / f"{contrast}.nii")
-        for contrast, choice in choices.items()
+        contrast: convert_series(files, folder / f"{contrast}.nii") for contrast, files in chosen.items()
     }
-    build_stack(volumes).save(folder / "stack.npz")
+    stack = build_stack(volumes)
+    stack.save(folder / "stack.npz")
+    return check_contrasts(volumes, _converted(plain_t1, folder / "t1.nii"), stack)
+
+
+def _converted(files: Sequence[Path], output: Path) -> Volume | None:
+    """Convert a series that helps and isn't needed: None where there is none, or it is no volume."""
+    try:
+        return convert_series(files, output) if files else None
+    except NotGradableError:
+        return None
 
 
 def grade(prepared: Path, predictor: "Predictor", folder: Path) -> GradePrediction:
@@ -121,7 +126,7 @@ def load_graded(folder: Path) -> tuple[Graded, Volume]:
 
 
 def build_objects(
-    report: Report, series: Mapping[Contrast, Sequence[Path]], attention: Volume, maximum_images: int
+    report: Report, series: ChosenFiles, attention: Volume, maximum_images: int
 ) -> list[BuiltObject]:
     """Build attention images, then the report: the order of sending. The same input gives the same bytes.
 
@@ -146,7 +151,3 @@ def _serialised(dataset: Dataset) -> BuiltObject:
         series_instance_uid=dataset.SeriesInstanceUID,
         content=write_bytes(dataset),
     )
-
-
-def _headers(files: Sequence[Path]) -> list[Dataset]:
-    return [dcmread(path, stop_before_pixels=True) for path in files]

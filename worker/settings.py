@@ -7,7 +7,9 @@ from typing import Literal
 from pydantic import Field, SecretStr
 
 from dicom_node.scu import Destination
+from dicom_node.series_description import ACCEPTED_CONFIDENCE
 from dicom_node.settings import Duration, NodeSettings
+from dicom_node.site_rules import SiteRule
 
 
 class Settings(NodeSettings):
@@ -45,6 +47,16 @@ class Settings(NodeSettings):
     series_wait: Duration = Field(
         default=timedelta(minutes=30),
         description="A study that lacks a needed series is waited for this long before it is not gradable",
+    )
+    series_rules: tuple[SiteRule, ...] = Field(
+        default=(),
+        description="The site's own word on its series, before ours; the first rule that matches counts",
+    )
+    accepted_confidence: float = Field(
+        default=ACCEPTED_CONFIDENCE,
+        ge=0.5,
+        le=1,
+        description="A series less certain than this is not taken: the study waits for a person",
     )
     sweep_interval: Duration = Field(
         default=timedelta(seconds=5),

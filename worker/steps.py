@@ -5,20 +5,29 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dicom_node.series import NotGradableError, SeriesChoice
+from dicom_node.series_choice import (
+    NotGradableError,
+    SeriesChoice,
+    UncertainRolesError,
+    plain_t1,
+    select_series,
+)
 from model.grade import Contrast
 from model.preprocess import PreprocessingError
 from worker import ledger, pipeline
+from worker.choosing import describe_files, part_files
 from worker.claimed import ClaimedStep
-from worker.database import Job, Result, SeriesRole, Study
+from worker.confirming import confirm_choices
+from worker.database import Job, Result, Study
+from worker.decisions import load_decisions
 from worker.inference import Grader, InferenceUnavailableError
 from worker.manifest import Manifest, load_manifest, load_roles
 from worker.reporting import describe_report, live_results, record_result, write_objects
+from worker.seen import Seen
 from worker.states import JobState
 from worker.workspace import workspace_of
 
@@ -27,41 +36,41 @@ LONGEST_SERIES_DELAY = timedelta(minutes=5)
 
 
 def prepare(step: ClaimedStep) -> None:
-    """Choose the series, convert and align them; or end as not gradable, or as graded before."""
+    """Choose the series, convert and align them; or end as not gradable, as held, or as graded before."""
     node, job_id = step.node, step.claim.job_id
     with node.sessions() as session:
         manifest = load_manifest(session, node.spool, job_id)
-    files = manifest.files_by_series()
+        decided = load_decisions(session, manifest.study_id)
+    described = describe_files(manifest.files_by_series(), node.settings.series_rules)
+    seen = Seen(job_id, manifest.series_ids(), described)
     try:
-        choices = pipeline.choose_series(files)
+        choices = select_series(described, decided, node.settings.accepted_confidence)
         result_uid = _result_uid(step, manifest, choices)
         if result_id := _existing_result(step, result_uid):
-            _link(step, result_id, result_uid)
+            _link(step, seen.with_choices(choices), result_id, result_uid)
             return
+        chosen = {contrast: manifest.files(choice.sop_instance_uids) for contrast, choice in choices.items()}
+        before = plain_t1(described, choices)
+        plain = manifest.files(before.sop_instance_uids) if before else []
         with workspace_of(node.settings.jobs_folder, job_id).publish("prepare", step.claim.fence) as folder:
-            pipeline.prepare(files, choices, folder)
+            checks = pipeline.prepare(chosen, plain, folder)
+            choices = confirm_choices(choices, checks, before)
+    except UncertainRolesError as error:
+        _end_ungraded(step, manifest, seen, JobState.HELD, error.reason_code, error.sentence)
+        return
     except NotGradableError as error:
         if error.reason_code.startswith("missing_") and (wait := _series_wait(step, manifest)):
-            step.postpone(wait, f"waits for more of the study: {error.sentence}", "waiting_series")
+            detail = f"waits for more of the study: {error.sentence}"
+            step.postpone(wait, detail, "waiting_series", seen.write)
         else:
-            _end_not_gradable(step, manifest, error.reason_code, error.sentence)
+            _end_ungraded(step, manifest, seen, JobState.NOT_GRADABLE, error.reason_code, error.sentence)
         return
     except PreprocessingError as error:
-        _end_not_gradable(step, manifest, error.reason, str(error))
+        _end_ungraded(step, manifest, seen, JobState.NOT_GRADABLE, error.reason, str(error))
         return
-    series_ids = manifest.series_ids()
 
     def write(session: Session) -> None:
-        session.add_all(
-            SeriesRole(
-                job_id=job_id,
-                contrast=contrast,
-                series_id=series_ids[choice.series_instance_uid],
-                confidence=choice.confidence,
-                evidence=choice.evidence,
-            )
-            for contrast, choice in choices.items()
-        )
+        seen.with_choices(choices).write(session)
         ledger.cancel_unsent(session, manifest.study_id, manifest.version)
 
     step.advance(JobState.GRADE, write, result_uid=result_uid)
@@ -93,7 +102,7 @@ def report(step: ClaimedStep) -> None:
         assert result_uid is not None
         what_is_said = describe_report(session, node, manifest, result_uid, graded, roles)
     files = manifest.files_by_series()
-    chosen: Mapping[Contrast, list[Path]] = {contrast: files[uid] for contrast, (uid, _) in roles.items()}
+    chosen = {contrast: part_files(files[uid], role.part) for contrast, (uid, role) in roles.items()}
     objects = pipeline.build_objects(what_is_said, chosen, attention, node.settings.maximum_images)
     write_objects(node.settings.results_folder, objects)
 
@@ -103,15 +112,16 @@ def report(step: ClaimedStep) -> None:
     step.advance(JobState.DELIVER, write)
 
 
-def _link(step: ClaimedStep, result_id: int, result_uid: str) -> None:
+def _link(step: ClaimedStep, seen: Seen, result_id: int, result_uid: str) -> None:
     """End the job with the result that its input had before; send that only if its sending was called off."""
     with step.node.sessions() as session:
         is_live = session.scalar(select(live_results().where(Result.id == result_id).exists()))
     if not is_live:
-        step.advance(JobState.DELIVER, result_id=result_id, result_uid=result_uid)
+        step.advance(JobState.DELIVER, seen.write, result_id=result_id, result_uid=result_uid)
         return
     step.advance(
         JobState.DONE,
+        seen.write,
         result_id=result_id,
         result_uid=result_uid,
         reason_code="same_input",
@@ -119,11 +129,14 @@ def _link(step: ClaimedStep, result_id: int, result_uid: str) -> None:
     )
 
 
-def _end_not_gradable(step: ClaimedStep, manifest: Manifest, reason_code: str, reason: str) -> None:
+def _end_ungraded(
+    step: ClaimedStep, manifest: Manifest, seen: Seen, state: JobState, reason_code: str, reason: str
+) -> None:
     def write(session: Session) -> None:
+        seen.write(session)
         ledger.cancel_unsent(session, manifest.study_id, manifest.version)
 
-    step.advance(JobState.NOT_GRADABLE, write, reason_code=reason_code, reason=reason)
+    step.advance(state, write, reason_code=reason_code, reason=reason)
 
 
 def _series_wait(step: ClaimedStep, manifest: Manifest) -> timedelta | None:
@@ -137,10 +150,9 @@ def _series_wait(step: ClaimedStep, manifest: Manifest) -> timedelta | None:
 
 
 def _result_uid(step: ClaimedStep, manifest: Manifest, choices: Mapping[Contrast, SeriesChoice]) -> str:
-    chosen = {contrast: choice.series_instance_uid for contrast, choice in choices.items()}
     return pipeline.result_identity(
         manifest.study_instance_uid,
-        manifest.inputs(chosen),
+        manifest.inputs(choices),
         step.node.card.weights_sha256,
         step.node.settings.maximum_images,
     )

@@ -9,8 +9,10 @@ from datetime import datetime
 from rich.table import Table
 from rich.text import Text
 
+from dicom_node.series_rules import SeriesRole
 from model.card import SIMULATED_STATEMENT
 from model.grade import Contrast
+from worker.decisions import SeriesStanding
 from worker.queries import StudyStanding
 from worker.states import JobState, StudyState
 
@@ -43,6 +45,46 @@ def status_table(standings: Sequence[StudyStanding]) -> Table:
             standing.hold_reason or standing.reason or "",
         )
     return table
+
+
+def roles_table(study_id: int, standings: Sequence[SeriesStanding]) -> Table:
+    """What each series of a study was taken for, and why or why not."""
+    table = Table(title=f"gliograde: series of study {study_id}", title_justify="left")
+    for heading in ("series", "name", "images", "taken for", "confidence"):
+        table.add_column(heading, justify="right" if heading in ("images", "confidence") else "left")
+    table.add_column("why", overflow="fold")
+    for item in standings:
+        number = "" if item.series_number is None else str(item.series_number)
+        table.add_row(
+            f"{number}:{item.part}" if item.part else number or item.series_instance_uid,
+            item.series_description,
+            str(item.instances),
+            _taken_for(item),
+            "" if item.confidence is None else f"{_confidence(item):.2f}",
+            _why(item),
+        )
+    return table
+
+
+def _taken_for(item: SeriesStanding) -> Text:
+    """The contrast it was chosen for; in brackets what it is like where it wasn't chosen."""
+    if item.taken_as is not None:
+        return Text(item.taken_as.upper(), style="green")
+    return Text(f"({item.role})" if item.role not in (None, SeriesRole.OTHER) else "", style="dim")
+
+
+def _confidence(item: SeriesStanding) -> float:
+    return 1.0 if item.decided_by is not None and item.taken_as else item.confidence or 0.0
+
+
+def _why(item: SeriesStanding) -> str:
+    if item.evidence is None:
+        return "not looked at yet"
+    decided = ""
+    if item.decided_by is not None and item.decided_at is not None:
+        decided = f"set as {item.decided_as} by {item.decided_by}, {item.decided_at:%Y-%m-%d %H:%M} UTC"
+    passed_over = f"passed over: {item.passed_over}" if item.passed_over else ""
+    return "; ".join(words for words in (decided, passed_over, item.evidence) if words)
 
 
 def state_text(standing: StudyStanding) -> Text:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +9,13 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from dicom_node.mr_study import PROTOCOL, SeriesHeader, StudyHeader, build_mr_series
-from dicom_node.series import (
-    ACCEPTED_CONFIDENCE,
+from dicom_node.series import describe_series, describe_study
+from dicom_node.series_choice import (
     NotGradableError,
-    SeriesDescription,
-    describe_series,
+    UncertainRolesError,
     select_series,
 )
+from dicom_node.series_description import ACCEPTED_CONFIDENCE, SeriesDescription
 from dicom_node.series_rules import Plane, SeriesRole
 from model.grade import Contrast
 from model.volume import Volume
@@ -37,7 +38,7 @@ def describe(small_volume: Volume, study_header: StudyHeader) -> Describe:
 
 def described(study: list[Dataset]) -> list[SeriesDescription]:
     uids = dict.fromkeys(dataset.SeriesInstanceUID for dataset in study)
-    return [describe_series([d for d in study if d.SeriesInstanceUID == uid]) for uid in uids]
+    return describe_study([d for d in study if d.SeriesInstanceUID == uid] for uid in uids)
 
 
 def test_the_three_contrasts_of_an_honest_study_are_found(study: list[Dataset]) -> None:
@@ -126,17 +127,23 @@ def test_name_and_pulse_sequence_agree_or_the_inversion_decides(
 
 @pytest.mark.parametrize(
     ("name", "timing"),
-    [("AX T1 POST", T2), ("AX FLAIR", T2), ("AX T2", SPIN_ECHO_T1), ("AX FLAIR", SPIN_ECHO_T1), ("STIR", T2)],
+    [("AX T1 POST", T2), ("AX FLAIR", T2), ("AX T2", SPIN_ECHO_T1), ("AX FLAIR", SPIN_ECHO_T1)],
 )
 def test_a_contradiction_is_not_believed(describe: Describe, name: str, timing: dict[str, object]) -> None:
     description = describe(name, **timing)
-    assert description.role is SeriesRole.OTHER
     assert description.confidence < ACCEPTED_CONFIDENCE
+    assert "in doubt" in description.label
 
 
-def test_a_name_that_says_nothing_is_in_doubt(describe: Describe) -> None:
+def test_a_stir_is_no_t2_whatever_its_times(describe: Describe) -> None:
+    assert describe("STIR", **T2).role is SeriesRole.OTHER
+
+
+def test_without_a_name_a_spin_echo_is_believed_and_a_gradient_echo_is_in_doubt(describe: Describe) -> None:
     description = describe("SERIES A", **T2)
-    assert (description.role, description.confidence) == (SeriesRole.T2, 0.70)
+    assert (description.role, description.confidence) == (SeriesRole.T2, 0.80)
+    description = describe("SERIES A", **{**MPRAGE, "scanning_sequence": ("GR",)})
+    assert (description.role, description.confidence) == (SeriesRole.T1, 0.70)
     assert "in doubt" in description.label
 
 
@@ -204,7 +211,7 @@ def test_among_candidates_the_later_repeat_is_taken_and_a_tie_is_held(study: lis
     series = described(study)
     again = replace(series[1], series_instance_uid="1.2.3", acquired_at="20260101110000")
     assert select_series([*series, again])[Contrast.T2].series_instance_uid == "1.2.3"
-    with pytest.raises(NotGradableError, match="ambiguous_t2"):
+    with pytest.raises(UncertainRolesError, match="2 T2-weighted series are equally suitable"):
         select_series([*series, replace(series[1], series_instance_uid="1.2.3")])
 
 
@@ -241,3 +248,17 @@ def test_real_scanners_series(
     )
     assert description.confidence == 0.97
     assert description.exclusion is None
+
+
+def test_no_absent_or_empty_attribute_breaks_the_description(study: list[Dataset]) -> None:
+    series = study[:12]
+    for element in list(series[0]):
+        if element.keyword == "SeriesInstanceUID":
+            continue
+        changed = deepcopy(series)
+        for dataset in changed[3:]:
+            dataset[element.tag].clear()
+        assert describe_study([changed])
+        for dataset in changed:
+            del dataset[element.tag]
+        assert describe_study([changed])

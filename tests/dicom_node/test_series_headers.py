@@ -29,11 +29,11 @@ def enhanced() -> Dataset:
 
 
 def test_enhanced_objects_keep_their_timing_in_functional_groups() -> None:
-    assert read_physics(enhanced()) == Physics(9000.0, 120.0, 2500.0, inversion_recovery=True)
+    assert read_physics(enhanced()) == Physics(9000.0, 120.0, 2500.0, inversion_recovery=True, spin_echo=True)
 
 
 def test_classic_objects_keep_it_at_the_top(study: list[Dataset]) -> None:
-    assert read_physics(study[24]) == Physics(9000.0, 120.0, 2500.0, inversion_recovery=True)
+    assert read_physics(study[24]) == Physics(9000.0, 120.0, 2500.0, inversion_recovery=True, spin_echo=True)
     assert read_physics(Dataset()) == Physics()
 
 

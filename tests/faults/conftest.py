@@ -18,8 +18,12 @@ numbers = itertools.count(1)
 
 
 def series_of(name, number, study, seed=0, slices=SLICES):
-    """A series of noise, as small as is taken for a head."""
-    noise = np.random.default_rng(seed).uniform(100, 900, (32, 32, slices)).astype(np.float32)
+    """A series of noise, as small as is taken for a head; T1 after contrast agent is T1 with bright spots."""
+    random = np.random.default_rng([seed, *name[:2].encode()])
+    noise = random.uniform(100, 900, (32, 32, slices)).astype(np.float32)
+    if name == "t1ce":
+        noise = noise + random.normal(0, 10, noise.shape).astype(np.float32)
+        noise[::5, ::4, ::3] += 5000
     volume = Volume(noise, np.diag([7.0, 7.0, 150 / slices, 1.0]))
     return build_mr_series(volume, PROTOCOL[name], study, number)
 

@@ -20,7 +20,7 @@ from dicom_node.part10 import build_file_meta
 from dicom_node.quiet import LIBRARIES, silence_libraries
 from dicom_node.scp import StorageScp
 from dicom_node.scu import Destination, ScuError, echo
-from dicom_node.series import NotGradableError
+from dicom_node.series_choice import NotGradableError, select_series
 from dicom_node.settings import AllowedPeer
 from dicom_node.stand_in_pacs import Fault, StandInPacs
 from dicom_node.storage_commitment import CommitmentInbox
@@ -36,8 +36,8 @@ from tests.worker.conftest import (  # noqa: F401 - fixtures
 )
 from tests.worker.deliveries import destination, job_to_deliver, make_object, pass_time, run
 from tests.worker.samples import make_header, spool_object
-from worker import pipeline
 from worker.audit import copy_audit_trail
+from worker.choosing import describe_files
 from worker.claimed import ClaimedStep, take_claim
 from worker.committing import apply_commitment_reports
 from worker.database import Delivery, DestinationState, Job, StepRun, Study
@@ -146,7 +146,7 @@ def test_42_a_study_that_cannot_be_graded_and_a_step_that_fails_name_nobody(make
     provoke(
         words,
         NotGradableError,
-        lambda: pipeline.choose_series({"1.2.3.1": [node.spool.object_path(entry.sha256)]}),
+        lambda: select_series(describe_files({"1.2.3.1": [node.spool.object_path(entry.sha256)]})),
     )
     taken = take_claim(node, job_id, JobState.DELIVER)
     assert taken is not None

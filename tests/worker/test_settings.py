@@ -1,3 +1,4 @@
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from pydantic_settings import SettingsError
 
 from dicom_node.scu import Destination
 from dicom_node.settings import AllowedPeer, settings_line
+from dicom_node.site_rules import SiteRole, SiteRule
 from worker.environment import to_environment
 from worker.settings import Settings
 
@@ -21,6 +23,9 @@ def test_a_child_process_reads_equal_settings(monkeypatch, tmp_path):
         quiet_period=timedelta(seconds=3.5),
         checkpoint_folder=Path("/somewhere"),
         device="cpu",
+        series_rules=(
+            SiteRule(role=SiteRole.T1CE, conditions={"SeriesDescription": "^t1 \\d", "EchoTime": (2, 30)}),
+        ),
     )
     for name, value in to_environment(settings).items():
         monkeypatch.setenv(name, value)
@@ -37,6 +42,25 @@ def test_settings_come_from_a_toml_file_too(monkeypatch, tmp_path):
     assert settings.ae_title == "GRADER"
     assert settings.quiet_period == timedelta(seconds=90)
     assert settings.peers == (AllowedPeer(ae_title="PACS", address="10.0.0.1"),)
+
+
+def test_the_rules_of_the_example_are_read(monkeypatch, tmp_path):
+    example = (Path(__file__).parents[2] / "deploy" / "gliograde.toml").read_text()
+    rules = re.findall(r"^# (\[\[series_rules\]\]|role = .*|conditions = .*)$", example, re.MULTILINE)
+    path = tmp_path / "gliograde.toml"
+    path.write_text("\n".join(rules))
+    monkeypatch.setenv("GLIOGRADE_SETTINGS", str(path))
+    assert [rule.role for rule in Settings().series_rules] == ["t1ce", "ignore"]
+    assert Settings().series_rules[1].conditions == {"ProtocolName": "research", "EchoTime": (0, 30)}
+
+
+def test_a_rule_without_sense_is_refused_at_the_start(monkeypatch, tmp_path):
+    path = tmp_path / "gliograde.toml"
+    path.write_text('[[series_rules]]\nrole = "t1ce"\nconditions = { SeriesName = "x" }\n')
+    monkeypatch.setenv("GLIOGRADE_SETTINGS", str(path))
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    assert "SeriesName is no DICOM keyword" in settings_line(raised.value)
 
 
 def test_a_wrong_setting_is_told_without_its_value(monkeypatch):
