@@ -22,13 +22,15 @@ from dicom_node.secondary_capture import build_attention_images
 from dicom_node.series import SeriesChoice, describe_series, select_series
 from dicom_node.structured_report import build_structured_report, select_key_frames, select_key_images
 from model.grade import Contrast, GradePrediction
-from model.preprocess import Stack, build_stack
+from model.quality import Quality
+from model.record import Record
+from model.stack import Stack
 from model.volume import Volume, load_volume, save_volume
 
 if TYPE_CHECKING:
     from model.predict import Predictor
 
-PIPELINE_VERSION = "1"
+PIPELINE_VERSION = "2"
 """Part of a result's identity: raise it when a change here can change a grade or a report."""
 
 SeriesFiles = Mapping[str, Sequence[Path]]
@@ -82,16 +84,22 @@ def result_identity(
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def prepare(series: SeriesFiles, choices: Mapping[Contrast, SeriesChoice], folder: Path) -> None:
-    """Convert the chosen series to `folder`/<contrast>.nii and align them to `folder`/stack.npz.
+def prepare(series: SeriesFiles, choices: Mapping[Contrast, SeriesChoice], folder: Path) -> Quality:
+    """Convert the chosen series to `folder`/<contrast>.nii and bring them to BraTS space.
 
-    Raises NotGradableError (conversion) or PreprocessingError, both with a reason for a technologist.
+    Leaves `folder`/stack.npz and `folder`/preprocessing.json. Raises NotGradableError (conversion) or
+    PreprocessingError, both with a reason for a technologist. Whether the quality is good enough is
+    `require_gradable`'s to say.
     """
+    from model.preprocess import prepare_study  # noqa: PLC0415 - torch and ITK only where they are used
+
     volumes = {
         contrast: convert_series(series[choice.series_instance_uid], folder / f"{contrast}.nii")
         for contrast, choice in choices.items()
     }
-    build_stack(volumes).save(folder / "stack.npz")
+    prepared = prepare_study(volumes)
+    prepared.save(folder)
+    return prepared.record.quality
 
 
 def grade(prepared: Path, predictor: "Predictor", folder: Path) -> GradePrediction:
@@ -106,8 +114,8 @@ def grade(prepared: Path, predictor: "Predictor", folder: Path) -> GradePredicti
     return prediction.grade_prediction
 
 
-def load_graded(folder: Path) -> tuple[Graded, Volume]:
-    """Read what `grade` left."""
+def load_graded(prepared: Path, folder: Path) -> tuple[Graded, Volume]:
+    """Read what `grade` left in `folder`, the attention brought back to the space of T1ce's series."""
     content = json.loads((folder / "prediction.json").read_text())
     fields = content["prediction"]
     prediction = GradePrediction(
@@ -117,7 +125,8 @@ def load_graded(folder: Path) -> tuple[Graded, Volume]:
         slice_weights=tuple(fields["slice_weights"]),
     )
     graded = Graded(prediction, datetime.fromisoformat(content["graded_at"]))
-    return graded, load_volume(folder / "attention.nii")
+    attention = load_volume(folder / "attention.nii")
+    return graded, Record.load(prepared).to_native(attention, Contrast.T1CE)
 
 
 def build_objects(
@@ -125,7 +134,7 @@ def build_objects(
 ) -> list[BuiltObject]:
     """Build attention images, then the report: the order of sending. The same input gives the same bytes.
 
-    Raises EvidenceError, FrameGeometryError, FrameDecodeError.
+    `attention` lies in T1ce's own space. Raises EvidenceError, FrameGeometryError, FrameDecodeError.
     """
     datasets = {
         contrast: [dcmread(path, stop_before_pixels=contrast is not Contrast.T1CE) for path in files]

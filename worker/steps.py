@@ -12,13 +12,13 @@ from sqlalchemy.orm import Session
 
 from dicom_node.series import NotGradableError, SeriesChoice
 from model.grade import Contrast
-from model.preprocess import PreprocessingError
+from model.quality import PreprocessingError, Quality, require_gradable
 from worker import ledger, pipeline
 from worker.claimed import ClaimedStep
 from worker.database import Job, Result, SeriesRole, Study
 from worker.inference import Grader, InferenceUnavailableError
 from worker.manifest import Manifest, load_manifest, load_roles
-from worker.reporting import describe_report, live_results, record_result, write_objects
+from worker.reporting import describe_report, live_results, quality_row, record_result, write_objects
 from worker.states import JobState
 from worker.workspace import workspace_of
 
@@ -32,6 +32,7 @@ def prepare(step: ClaimedStep) -> None:
     with node.sessions() as session:
         manifest = load_manifest(session, node.spool, job_id)
     files = manifest.files_by_series()
+    quality = None
     try:
         choices = pipeline.choose_series(files)
         result_uid = _result_uid(step, manifest, choices)
@@ -39,7 +40,8 @@ def prepare(step: ClaimedStep) -> None:
             _link(step, result_id, result_uid)
             return
         with workspace_of(node.settings.jobs_folder, job_id).publish("prepare", step.claim.fence) as folder:
-            pipeline.prepare(files, choices, folder)
+            quality = pipeline.prepare(files, choices, folder)
+            require_gradable(quality)
     except NotGradableError as error:
         if error.reason_code.startswith("missing_") and (wait := _series_wait(step, manifest)):
             step.postpone(wait, f"waits for more of the study: {error.sentence}", "waiting_series")
@@ -47,7 +49,7 @@ def prepare(step: ClaimedStep) -> None:
             _end_not_gradable(step, manifest, error.reason_code, error.sentence)
         return
     except PreprocessingError as error:
-        _end_not_gradable(step, manifest, error.reason, str(error))
+        _end_not_gradable(step, manifest, error.reason, str(error), quality)
         return
     series_ids = manifest.series_ids()
 
@@ -62,6 +64,7 @@ def prepare(step: ClaimedStep) -> None:
             )
             for contrast, choice in choices.items()
         )
+        session.add(quality_row(job_id, quality))
         ledger.cancel_unsent(session, manifest.study_id, manifest.version)
 
     step.advance(JobState.GRADE, write, result_uid=result_uid)
@@ -85,13 +88,14 @@ def grade(step: ClaimedStep, grader: Grader) -> None:
 def report(step: ClaimedStep) -> None:
     """Build the objects once, keep their bytes, and record result and deliveries in one transaction."""
     node, job_id = step.node, step.claim.job_id
-    graded, attention = pipeline.load_graded(workspace_of(node.settings.jobs_folder, job_id).of("grade"))
+    workspace = workspace_of(node.settings.jobs_folder, job_id)
+    graded, attention = pipeline.load_graded(workspace.of("prepare"), workspace.of("grade"))
     with node.sessions() as session:
         manifest = load_manifest(session, node.spool, job_id)
         roles = load_roles(session, job_id)
         result_uid = session.scalars(select(Job.result_uid).where(Job.id == job_id)).one()
         assert result_uid is not None
-        what_is_said = describe_report(session, node, manifest, result_uid, graded, roles)
+        what_is_said = describe_report(session, node, job_id, manifest, result_uid, graded, roles)
     files = manifest.files_by_series()
     chosen: Mapping[Contrast, list[Path]] = {contrast: files[uid] for contrast, (uid, _) in roles.items()}
     objects = pipeline.build_objects(what_is_said, chosen, attention, node.settings.maximum_images)
@@ -119,8 +123,12 @@ def _link(step: ClaimedStep, result_id: int, result_uid: str) -> None:
     )
 
 
-def _end_not_gradable(step: ClaimedStep, manifest: Manifest, reason_code: str, reason: str) -> None:
+def _end_not_gradable(
+    step: ClaimedStep, manifest: Manifest, reason_code: str, reason: str, quality: Quality | None = None
+) -> None:
     def write(session: Session) -> None:
+        if quality is not None:
+            session.add(quality_row(step.claim.job_id, quality))
         ledger.cancel_unsent(session, manifest.study_id, manifest.version)
 
     step.advance(JobState.NOT_GRADABLE, write, reason_code=reason_code, reason=reason)

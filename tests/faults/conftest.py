@@ -3,23 +3,20 @@ import socket
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import pytest
 
 from dicom_node.mr_study import PROTOCOL, build_mr_series, save_study
 from dicom_node.stand_in_pacs import StandInPacs
-from model.volume import Volume
+from model.grade import Contrast
 from tests.faults.service import SentStudy, Service, header
+from tests.heads import coarse_brain
 
-SLICES = 12
 numbers = itertools.count(1)
 
 
 def series_of(name, number, study, seed=0):
-    """A series of noise, as small as is taken for a head."""
-    noise = np.random.default_rng(seed).uniform(100, 900, (32, 32, SLICES)).astype(np.float32)
-    volume = Volume(noise, np.diag([7.0, 7.0, 150 / SLICES, 1.0]))
-    return build_mr_series(volume, PROTOCOL[name], study, number)
+    """A series of a brain, as small as the whole chain takes."""
+    return build_mr_series(coarse_brain(seed)[Contrast(name)], PROTOCOL[name], study, number)
 
 
 @pytest.hookimpl(wrapper=True)

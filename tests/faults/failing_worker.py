@@ -13,6 +13,7 @@ import sys
 
 from celery.__main__ import main
 
+import tests.faults.brief_worker  # noqa: F401 - shows the network few slices
 from tests.faults.service import CANARY
 from worker import claimed, pipeline, sending, workspace
 from worker.claimed import ClaimedStep

@@ -52,6 +52,7 @@ from worker.workspace import list_workspaces
 PATIENCE = 120
 """Seconds after which something is taken to hang."""
 CANARY = "ZZCANARY"
+BRIEF_WORKER = "tests.faults.brief_worker"
 
 
 def wait_for(condition, what):
@@ -140,7 +141,9 @@ class Service:
             )
         return self.processes[name]
 
-    def start_worker(self, name="worker", module="celery", queues="cpu,gpu,send", **environment):
+    def start_worker(
+        self, name="worker", module="tests.faults.brief_worker", queues="cpu,gpu,send", **environment
+    ):
         """Start a worker that takes one job at a time."""
         options = ["--pool", "solo", "--queues", queues, "--hostname", f"{name}@%h", "--loglevel", "INFO"]
         plain = ["--without-gossip", "--without-mingle"]
