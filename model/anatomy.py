@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model.fields import Grid, resize, sample
 from model.signal import Tissue
-from model.volume import load_volume
+from model.volume import Volume, load_volume
 
 # The warp is smooth: it is drawn on every fourth voxel.
 WARP_STEP = 4
@@ -67,6 +67,16 @@ def load_template() -> Template:
         torch.stack([torch.from_numpy(to_hull), to_skin[0]]),
         Grid(_shape(hull), origin - _PAD_MM, _COARSE_MM),
     )
+
+
+def typical_brain() -> Volume:
+    """Give the brain that all others vary about: white matter 1, grey matter 0.7, on the patient's scale."""
+    template = load_template()
+    grey, white = template.tissue.numpy()
+    affine = np.eye(4)
+    affine[:3, :3] /= _TEMPLATE_SCALE
+    affine[:3, 3] = template.grid.origin_mm / _TEMPLATE_SCALE
+    return Volume(white + np.float32(0.7) * grey, affine)
 
 
 def _shape(array: npt.NDArray[np.generic] | Tensor) -> tuple[int, int, int]:

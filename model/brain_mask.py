@@ -1,95 +1,140 @@
-"""Where the brain is, by thresholds and morphology: a first form that keeps its seam.
+"""Where the brain is: deepbet's two networks (Fisch et al. 2024), made for T1, good enough on FLAIR and T2.
 
-Against HD-BET on one native head with skull (5.5 mm slices) it reaches a Dice of 0.92.
+The first pass looks at the whole volume, the second closely at the box that the first has found.
 """
 
+from functools import lru_cache
+from pathlib import Path
+
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+import torch
+from safetensors.torch import load_file
 from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+from model.linknet import LinkNet3d
+from model.volume import Affine, Volume
+
+WEIGHTS_PATH = Path(__file__).parent / "assets" / "brain.safetensors"
 
 Mask = npt.NDArray[np.bool_]
-Array = npt.NDArray[np.float32]
-Spacing = npt.NDArray[np.float64]
+_Voxels = npt.NDArray[np.float32]
 
-MINIMUM_BRAIN_ML = 300.0
 # A head with its scalp holds 3 litres and more.
 MAXIMUM_BRAIN_ML = 2500.0
-
-# Brain lies in this band about the median of the head's middle: above CSF and bone, below fat.
-_BAND = (0.5, 1.4)
-_MIDDLE_RADIUS_MM = 35.0
-_MIDDLE_BELOW_VERTEX_MM = 75.0
-_NECK_MM = 4.5
-_SULCUS_MM = 8.0
+_WHOLE_SIDE, _CLOSE_SIDE = 128, 256
+_MARGIN = 0.1
+_MOST_FOREGROUND = 0.6
+_GREY_QUANTILES = (0.005, 0.995)
 
 
-def brain_mask(t1ce: Array, flair: Array, spacing_mm: Spacing) -> Mask:
-    """Brain of a head or of a skull-stripped volume, bool of the arrays' shape, empty where none is found.
+def find_brain(volume: Volume) -> Volume | None:
+    """Find the brain of a head in two passes; None where there is none.
 
-    Both arrays are (slice, row, column) from inferior to superior on one grid with `spacing_mm` between
-    voxels; FLAIR is NaN where its series does not reach.
+    Gives the probability of brain, 0–1, on a grid of 256×256×256 voxels about it. A volume that is skull-
+    stripped already gives its own foreground. 2.4 s for both passes on two cores.
     """
-    if _is_stripped(t1ce, spacing_mm):
-        return _filled(_largest(t1ce != t1ce[0, 0, 0]))
-    middle = _middle(t1ce, spacing_mm)
-    if not middle.any():
-        return middle
-    level = np.median(t1ce[middle])
-    tissue = (t1ce > _BAND[0] * level) & (t1ce < _BAND[1] * level)
-    reached = flair[middle & np.isfinite(flair)]
-    if reached.size:
-        # CSF and bone are dark in both contrasts, so FLAIR widens the gap between brain and scalp.
-        tissue &= ~(flair <= _BAND[0] * np.median(reached))
-    seed = _largest(_eroded(tissue, _NECK_MM, spacing_mm))
-    grown = _filled(_dilated(seed, _NECK_MM + 1.5, spacing_mm))
-    return _filled(_eroded(_dilated(grown, _SULCUS_MM, spacing_mm), _SULCUS_MM, spacing_mm))
+    return foreground(volume) or _in_passes(volume, close=True)
 
 
-def _is_stripped(array: Array, spacing_mm: Spacing) -> bool:
-    """Whether all but a brain's volume holds one constant value."""
-    foreground = array != array[0, 0, 0]
-    return bool(foreground.mean() < 0.6 and foreground.sum() * spacing_mm.prod() < MAXIMUM_BRAIN_ML * 1000)
+def find_brain_roughly(volume: Volume) -> Volume | None:
+    """Find the brain in the first pass alone, on a grid of 128×128×128 voxels over the whole volume."""
+    return foreground(volume) or _in_passes(volume, close=False)
 
 
-def _middle(array: Array, spacing_mm: Spacing) -> Mask:
-    """Return a ball deep in the head, about the ventricles; empty where there is no head."""
-    low, high = np.percentile(array[:, ::2, ::2], [1, 99])
-    head = array > low + 0.5 * _otsu(np.clip((array - low) / max(high - low, 1e-6), 0, 1)) * (high - low)
-    areas_mm2 = head.sum(axis=(1, 2)) * spacing_mm[1] * spacing_mm[2]
-    holding = np.flatnonzero(areas_mm2 > 5000)
-    if len(holding) == 0:
-        return np.zeros(array.shape, dtype=np.bool_)
-    level = max(holding[-1] - _MIDDLE_BELOW_VERTEX_MM / spacing_mm[0], (holding[0] + holding[-1]) / 2)
-    _, row, column = ndimage.center_of_mass(head[holding[0] : holding[-1] + 1])
-    offsets = np.ogrid[tuple(slice(0, count) for count in array.shape)]
-    squares = [
-        ((axis - at) * step) ** 2
-        for axis, at, step in zip(offsets, (level, row, column), spacing_mm, strict=True)
-    ]
-    return np.asarray(squares[0] + squares[1] + squares[2] < _MIDDLE_RADIUS_MM**2)
+def clean_mask(probability: _Voxels) -> Mask:
+    """Brain where it is more likely than not: the largest piece, its holes filled, shape (i, j, k)."""
+    mask = probability > 0.5
+    # all but the box of the brain is empty, and that is most of it
+    for box in ndimage.find_objects(mask.astype(np.int8)):
+        mask[box] = ndimage.binary_fill_holes(_largest(mask[box]))
+    return np.asarray(mask)
 
 
-def _otsu(values: Array) -> float:
-    """Threshold of the largest variance between two classes (Otsu 1979), for values of 0–1."""
-    counts, edges = np.histogram(values, bins=128, range=(0, 1))
-    middles = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)[:-1].astype(float)
-    above = counts.sum() - below
-    moment = np.cumsum(counts * middles)
-    means = moment[:-1] / np.maximum(below, 1), (moment[-1] - moment[:-1]) / np.maximum(above, 1)
-    return float(edges[1:-1][np.argmax(below * above * (means[0] - means[1]) ** 2)])
+def foreground(volume: Volume) -> Volume | None:
+    """Give what isn't background in a skull-stripped volume, 0 or 1; None where it isn't stripped.
+
+    Stripped is a volume in which all but a brain's volume holds one constant value.
+    """
+    inside = volume.array != volume.array[0, 0, 0]
+    millilitres = inside.sum() * volume.spacing_mm.prod() / 1000
+    if not inside.any() or inside.mean() >= _MOST_FOREGROUND or millilitres >= MAXIMUM_BRAIN_ML:
+        return None
+    return Volume(clean_mask(inside.astype(np.float32)).astype(np.float32), volume.affine)
 
 
-def _eroded(mask: Mask, radius_mm: float, spacing_mm: Spacing) -> Mask:
-    # The lowest slice repeats: a brain that is cut off there is not eroded from below.
-    padded = np.pad(np.pad(mask, ((1, 0), (0, 0), (0, 0)), mode="edge"), ((0, 1), (0, 0), (0, 0)))
-    return np.asarray(ndimage.distance_transform_edt(padded, spacing_mm) > radius_mm)[1:-1]
+def _in_passes(volume: Volume, *, close: bool) -> Volume | None:
+    whole, closer = _networks()
+    array, affine = _canonical(volume)
+    voxels = torch.from_numpy(array)
+    shape = np.array(voxels.shape)
+    with torch.inference_mode():
+        small = _nearest(voxels, _WHOLE_SIDE)
+        low, high = (float(np.quantile(small.numpy(), q)) for q in _GREY_QUANTILES)
+        if low >= high:
+            return None
+        probability = whole(_scaled(small, low, high))[0, 0].numpy()
+        brain = _largest(probability > 0.5)
+        if not brain.any():
+            return None
+        if not close:
+            cells = shape / _WHOLE_SIDE
+            return Volume(probability * brain, affine @ _of_cells(np.zeros(3, np.int64), cells))
+        start, stop = _box(brain, shape)
+        boxed = voxels[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
+        probability = closer(_scaled(_nearest(boxed, _CLOSE_SIDE), low, high))[0, 0].numpy()
+    return Volume(probability, affine @ _of_cells(start, (stop - start) / _CLOSE_SIDE))
 
 
-def _dilated(mask: Mask, radius_mm: float, spacing_mm: Spacing) -> Mask:
-    if not mask.any():
-        return mask
-    return np.asarray(ndimage.distance_transform_edt(~mask, spacing_mm) <= radius_mm)
+def _canonical(volume: Volume) -> tuple[_Voxels, Affine]:
+    """Voxels with axes in the order and direction next to RAS+, as the networks know heads."""
+    image = nib.Nifti1Image(volume.array, volume.affine)  # type: ignore[no-untyped-call] # nibabel's own gap
+    canonical = nib.as_closest_canonical(image)  # type: ignore[no-untyped-call] # as above
+    return np.ascontiguousarray(canonical.dataobj), np.asarray(canonical.affine)
+
+
+@lru_cache(maxsize=1)
+def _networks() -> tuple[LinkNet3d, LinkNet3d]:
+    weights = load_file(WEIGHTS_PATH)
+    networks = []
+    for name in ("whole", "close"):
+        network = LinkNet3d()
+        network.load_state_dict({key: weights[f"{name}.{key}"] for key in network.state_dict()})
+        networks.append(network.eval())
+    return networks[0], networks[1]
+
+
+def _nearest(voxels: Tensor, side: int) -> Tensor:
+    """Voxels (i, j, k) on side×side×side cells over the same space."""
+    return functional.interpolate(voxels[None, None], (side, side, side), mode="nearest-exact")[0, 0]
+
+
+def _of_cells(
+    start: npt.NDArray[np.int64] | _Voxels, width: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Map indices of cells that are `width` voxels wide, from voxel `start` on, to indices of voxels."""
+    to_voxels = np.diag([*width, 1.0])
+    to_voxels[:3, 3] = start + (width - 1) / 2
+    return to_voxels
+
+
+def _scaled(voxels: Tensor, low: float, high: float) -> Tensor:
+    """Grey values as the networks were taught on them, (1, 1, i, j, k)."""
+    inside = ((voxels - low) / (high - low)).clamp(0, 1)
+    return (0.226 * (inside - inside.mean()) / inside.std() + 0.449)[None, None]
+
+
+def _box(brain: Mask, shape: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """First and last (excluded) voxel of the box about the brain, with a margin, within the volume."""
+    cells = shape / np.array(brain.shape)
+    places = np.argwhere(brain)
+    low, high = places.min(axis=0) * cells, (places.max(axis=0) + 1) * cells
+    margin = _MARGIN * (high - low)
+    start = np.floor(np.maximum(low - margin, 0)).astype(np.int64)
+    return start, np.ceil(np.minimum(high + margin, shape)).astype(np.int64)
 
 
 def _largest(mask: Mask) -> Mask:
@@ -99,8 +144,3 @@ def _largest(mask: Mask) -> Mask:
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     return np.asarray(labels == sizes.argmax())
-
-
-def _filled(mask: Mask) -> Mask:
-    """Holes filled slice by slice, so that a ventricle open to the last slice is filled too."""
-    return np.stack([ndimage.binary_fill_holes(plane) for plane in mask])

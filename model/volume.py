@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -31,6 +32,10 @@ class Volume:
     def spacing_mm(self) -> npt.NDArray[np.float64]:
         """Distance between voxel centres along i, j, k in millimetres, shape (3,)."""
         return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0))
+
+    def moved(self, transform: npt.NDArray[np.floating[Any]]) -> "Volume":
+        """Give the same voxels elsewhere: `transform` maps RAS+ mm here to RAS+ mm there."""
+        return Volume(self.array, np.asarray(transform @ self.affine, dtype=np.float64))
 
     def resample(self, shape: tuple[int, int, int], affine: Affine, fill: float = 0.0) -> "Volume":
         """Trilinear samples of this volume on the grid given by `shape` and `affine` (index → RAS+ mm)."""

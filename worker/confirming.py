@@ -2,31 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from dicom_node.series_choice import PlainT1, SeriesChoice, UncertainRolesError
 from dicom_node.series_description import ROLE_NAMES
 from dicom_node.series_rules import SeriesRole
 from model.contrast_check import ContrastCheck, Verdict, confirm_contrast_agent, confirm_dark_fluid
 from model.grade import Contrast
-from model.preprocess import Stack
-from model.volume import Volume
+
+if TYPE_CHECKING:
+    from model.preprocess import Placed
 
 Checks = Mapping[Contrast, ContrastCheck]
 
 
-def check_contrasts(volumes: Mapping[Contrast, Volume], plain_t1: Volume | None, stack: Stack) -> Checks:
-    """Look at the volumes, which lie in one space, on the stack's grid and within its brain."""
-    shape = (stack.mask.shape[0], stack.mask.shape[1], stack.mask.shape[2])
-    seen = {
-        contrast: volume.resample(shape, stack.affine, fill=np.nan).array
-        for contrast, volume in volumes.items()
-    }
-    checks = {Contrast.FLAIR: confirm_dark_fluid(seen[Contrast.FLAIR], seen[Contrast.T2], stack.mask)}
-    if plain_t1 is not None:
-        before = plain_t1.resample(shape, stack.affine, fill=np.nan).array
-        checks[Contrast.T1CE] = confirm_contrast_agent(seen[Contrast.T1CE], before, stack.mask)
+def check_contrasts(placed: "Placed") -> Checks:
+    """Look at what lies in BraTS space, within the brain; at T1ce only where a plain T1 lies there too."""
+    seen, brain = placed.arrays, placed.mask
+    checks = {Contrast.FLAIR: confirm_dark_fluid(seen[Contrast.FLAIR], seen[Contrast.T2], brain)}
+    if placed.plain_t1 is not None:
+        checks[Contrast.T1CE] = confirm_contrast_agent(seen[Contrast.T1CE], placed.plain_t1, brain)
     return checks
 
 

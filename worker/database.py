@@ -284,6 +284,31 @@ class RoleDecision(Base):
     decided_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class PreprocessingQuality(Base):
+    """How well a job's study was brought to BraTS space: `model.quality.Quality`, by its names."""
+
+    __tablename__ = "preprocessing_quality"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    brain_ml: Mapped[float]
+    outside_grid: Mapped[float]
+    atlas_similarity: Mapped[float]
+    atlas_overlap: Mapped[float]
+    head_rotation_degrees: Mapped[float]
+    flair_similarity: Mapped[float]
+    t2_similarity: Mapped[float]
+    flair_overlap: Mapped[float]
+    t2_overlap: Mapped[float]
+    flair_rotation_degrees: Mapped[float]
+    t2_rotation_degrees: Mapped[float]
+    flair_shift_mm: Mapped[float]
+    t2_shift_mm: Mapped[float]
+    flair_coverage: Mapped[float]
+    t1ce_coverage: Mapped[float]
+    t2_coverage: Mapped[float]
+    warnings: Mapped[str] = mapped_column(doc="Measures beyond their warning limits, separated by commas")
+
+
 class ResultObject(Base):
     """One serialised DICOM object of a result, in sending order; resends use these same bytes."""
 

@@ -22,7 +22,9 @@ from dicom_node.secondary_capture import build_attention_images
 from dicom_node.series_choice import NotGradableError
 from dicom_node.structured_report import build_structured_report, select_key_frames, select_key_images
 from model.grade import Contrast, GradePrediction
-from model.preprocess import Stack, build_stack
+from model.quality import Quality
+from model.record import Record
+from model.stack import Stack
 from model.volume import Volume, load_volume, save_volume
 from worker.confirming import Checks, check_contrasts
 
@@ -43,6 +45,14 @@ class InputInstance:
     contrast: Contrast
     sop_instance_uid: str
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How well a study was brought to BraTS space, and what its pixels say of the series taken."""
+
+    quality: Quality
+    checks: Checks
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +87,21 @@ def result_identity(
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def prepare(chosen: ChosenFiles, plain_t1: Sequence[Path], folder: Path) -> Checks:
-    """Convert the chosen series to `folder`/<contrast>.nii and align them to `folder`/stack.npz.
+def prepare(chosen: ChosenFiles, plain_t1: Sequence[Path], folder: Path) -> Preparation:
+    """Convert the chosen series to `folder`/<contrast>.nii and bring them to BraTS space.
 
-    Returns what the pixels say of the choice, of T1ce only where there is a `plain_t1` to compare with.
-    Raises NotGradableError (conversion) or PreprocessingError, both with a reason for a technologist.
+    Leaves `folder`/stack.npz and `folder`/preprocessing.json. With a `plain_t1` the pixels of T1ce are looked
+    at too. Raises NotGradableError (conversion) or PreprocessingError, both with a reason for a technologist.
+    Whether quality and pixels are good enough is for the caller to decide.
     """
+    from model.preprocess import prepare_study  # noqa: PLC0415 - torch and ITK only where they are used
+
     volumes = {
         contrast: convert_series(files, folder / f"{contrast}.nii") for contrast, files in chosen.items()
     }
-    stack = build_stack(volumes)
-    stack.save(folder / "stack.npz")
-    return check_contrasts(volumes, _converted(plain_t1, folder / "t1.nii"), stack)
+    prepared = prepare_study(volumes, _converted(plain_t1, folder / "t1.nii"))
+    prepared.save(folder)
+    return Preparation(prepared.record.quality, check_contrasts(prepared.placed))
 
 
 def _converted(files: Sequence[Path], output: Path) -> Volume | None:
@@ -111,8 +124,8 @@ def grade(prepared: Path, predictor: "Predictor", folder: Path) -> GradePredicti
     return prediction.grade_prediction
 
 
-def load_graded(folder: Path) -> tuple[Graded, Volume]:
-    """Read what `grade` left."""
+def load_graded(prepared: Path, folder: Path) -> tuple[Graded, Volume]:
+    """Read what `grade` left in `folder`, the attention brought back to the space of T1ce's series."""
     content = json.loads((folder / "prediction.json").read_text())
     fields = content["prediction"]
     prediction = GradePrediction(
@@ -122,7 +135,8 @@ def load_graded(folder: Path) -> tuple[Graded, Volume]:
         slice_weights=tuple(fields["slice_weights"]),
     )
     graded = Graded(prediction, datetime.fromisoformat(content["graded_at"]))
-    return graded, load_volume(folder / "attention.nii")
+    attention = load_volume(folder / "attention.nii")
+    return graded, Record.load(prepared).to_native(attention, Contrast.T1CE)
 
 
 def build_objects(
@@ -130,7 +144,7 @@ def build_objects(
 ) -> list[BuiltObject]:
     """Build attention images, then the report: the order of sending. The same input gives the same bytes.
 
-    Raises EvidenceError, FrameGeometryError, FrameDecodeError.
+    `attention` lies in T1ce's own space. Raises EvidenceError, FrameGeometryError, FrameDecodeError.
     """
     datasets = {
         contrast: [dcmread(path, stop_before_pixels=contrast is not Contrast.T1CE) for path in files]

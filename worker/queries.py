@@ -12,6 +12,7 @@ from worker.database import (
     Delivery,
     Instance,
     Job,
+    PreprocessingQuality,
     Result,
     ResultObject,
     Series,
@@ -53,6 +54,7 @@ class StudyStanding:
     job_state: JobState | None
     reason_code: str | None
     reason: str | None
+    preprocessing_warnings: str | None
     frozen_at: datetime | None
     ended_at: datetime | None
     result_uid: str | None
@@ -110,6 +112,7 @@ def study_standings(session: Session, limit: int | None = None) -> list[StudySta
             Job.state.label("job_state"),
             Job.reason_code,
             Job.reason,
+            PreprocessingQuality.warnings.label("preprocessing_warnings"),
             StudyVersion.frozen_at,
             Job.ended_at,
             Result.result_uid,
@@ -128,6 +131,7 @@ def study_standings(session: Session, limit: int | None = None) -> list[StudySta
             (StudyVersion.study_id == Study.id) & (StudyVersion.number == newest.c.number),
         )
         .outerjoin(Job, Job.study_version_id == StudyVersion.id)
+        .outerjoin(PreprocessingQuality, PreprocessingQuality.job_id == Job.id)
         .outerjoin(Result, Result.id == Job.result_id)
         .order_by(Study.id.desc())
         .limit(limit)

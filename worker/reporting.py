@@ -13,7 +13,7 @@ from dicom_node.report import Algorithm, Device, Predecessor, Report
 from dicom_node.report import SeriesRole as ReportedRole
 from model.grade import Contrast
 from worker import database
-from worker.database import Delivery, Job, Result, ResultObject
+from worker.database import Delivery, Job, PreprocessingQuality, Result, ResultObject
 from worker.destinations import ensure_destinations
 from worker.manifest import Manifest
 from worker.node import Node
@@ -25,6 +25,7 @@ from worker.version import VERSION
 def describe_report(
     session: Session,
     node: Node,
+    job_id: int,
     manifest: Manifest,
     result_uid: str,
     graded: Graded,
@@ -43,6 +44,7 @@ def describe_report(
                 f"pooling={card.pooling}",
                 f"pipeline_version={PIPELINE_VERSION}",
                 f"completeness={manifest.completeness}",
+                *_quality_parameters(session, job_id),
             ),
         ),
         roles=tuple(
@@ -60,6 +62,14 @@ def describe_report(
         ),
         predecessor=_predecessor(session, manifest.study_id),
     )
+
+
+def _quality_parameters(session: Session, job_id: int) -> tuple[str, ...]:
+    """Say how well the series fitted: similarities and overlaps, and what a person should look at."""
+    row = session.get_one(PreprocessingQuality, job_id)
+    shown = ("brain_ml", "atlas_similarity", "atlas_overlap", "flair_similarity", "t2_similarity")
+    measured = tuple(f"{name}={getattr(row, name):.4g}" for name in shown)
+    return (*measured, f"preprocessing_warnings={row.warnings or 'none'}")
 
 
 def write_objects(results_folder: Path, objects: Sequence[BuiltObject]) -> None:

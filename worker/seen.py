@@ -1,7 +1,7 @@
 """What a job saw of its study's series, as rows of the ledger."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 from dicom_node.series_choice import SeriesChoice, passed_over
 from dicom_node.series_description import SeriesDescription
 from model.grade import Contrast
-from worker.database import SeriesCandidate, SeriesRole
+from model.quality import Quality, list_warnings
+from worker.database import PreprocessingQuality, SeriesCandidate, SeriesRole
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +24,23 @@ class Seen:
     series_ids: Mapping[str, int]
     described: Sequence[SeriesDescription]
     choices: Mapping[Contrast, SeriesChoice] = field(default_factory=dict)
+    quality: Quality | None = None
 
     def with_choices(self, choices: Mapping[Contrast, SeriesChoice]) -> "Seen":
         """The same with a choice made."""
         return replace(self, choices=choices)
 
+    def with_quality(self, quality: Quality) -> "Seen":
+        """The same with the way to BraTS space measured."""
+        return replace(self, quality=quality)
+
     def write(self, session: Session) -> None:
         """Put it down in place of what an earlier attempt of the job saw."""
-        for table in (SeriesCandidate, SeriesRole):
+        for table in (SeriesCandidate, SeriesRole, PreprocessingQuality):
             session.execute(delete(table).where(table.job_id == self.job_id))
+        if self.quality is not None:
+            warnings = ",".join(list_warnings(self.quality))
+            session.add(PreprocessingQuality(job_id=self.job_id, warnings=warnings, **asdict(self.quality)))
         session.add_all(
             SeriesCandidate(
                 job_id=self.job_id,

@@ -17,7 +17,7 @@ from dicom_node.series_choice import (
     select_series,
 )
 from model.grade import Contrast
-from model.preprocess import PreprocessingError
+from model.quality import PreprocessingError, require_gradable
 from worker import ledger, pipeline
 from worker.choosing import describe_files, part_files
 from worker.claimed import ClaimedStep
@@ -53,8 +53,10 @@ def prepare(step: ClaimedStep) -> None:
         before = plain_t1(described, choices)
         plain = manifest.files(before.sop_instance_uids) if before else []
         with workspace_of(node.settings.jobs_folder, job_id).publish("prepare", step.claim.fence) as folder:
-            checks = pipeline.prepare(chosen, plain, folder)
-            choices = confirm_choices(choices, checks, before)
+            prepared = pipeline.prepare(chosen, plain, folder)
+            seen = seen.with_quality(prepared.quality)
+            require_gradable(prepared.quality)
+            choices = confirm_choices(choices, prepared.checks, before)
     except UncertainRolesError as error:
         _end_ungraded(step, manifest, seen, JobState.HELD, error.reason_code, error.sentence)
         return
@@ -94,13 +96,14 @@ def grade(step: ClaimedStep, grader: Grader) -> None:
 def report(step: ClaimedStep) -> None:
     """Build the objects once, keep their bytes, and record result and deliveries in one transaction."""
     node, job_id = step.node, step.claim.job_id
-    graded, attention = pipeline.load_graded(workspace_of(node.settings.jobs_folder, job_id).of("grade"))
+    workspace = workspace_of(node.settings.jobs_folder, job_id)
+    graded, attention = pipeline.load_graded(workspace.of("prepare"), workspace.of("grade"))
     with node.sessions() as session:
         manifest = load_manifest(session, node.spool, job_id)
         roles = load_roles(session, job_id)
         result_uid = session.scalars(select(Job.result_uid).where(Job.id == job_id)).one()
         assert result_uid is not None
-        what_is_said = describe_report(session, node, manifest, result_uid, graded, roles)
+        what_is_said = describe_report(session, node, job_id, manifest, result_uid, graded, roles)
     files = manifest.files_by_series()
     chosen = {contrast: part_files(files[uid], role.part) for contrast, (uid, role) in roles.items()}
     objects = pipeline.build_objects(what_is_said, chosen, attention, node.settings.maximum_images)

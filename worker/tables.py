@@ -122,6 +122,7 @@ COLUMNS: Mapping[str, Callable[[StudyStanding], Value]] = {
     "job_state": lambda item: item.job_state,
     "reason_code": lambda item: "study_held" if item.hold_reason else item.reason_code,
     "reason": lambda item: item.hold_reason or item.reason,
+    "preprocessing_warnings": lambda item: item.preprocessing_warnings,
     "grade": lambda item: item.grade,
     "probability": lambda item: item.probability,
     "model_name": lambda item: item.model_name,

@@ -4,28 +4,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import pytest
 
 from dicom_node.mr_study import PROTOCOL, build_mr_series, save_study
 from dicom_node.stand_in_pacs import StandInPacs
-from model.volume import Volume
 from tests.faults.service import SentStudy, Service, header
 from tests.faults.small_disk import small_disk
+from tests.heads import coarse_brain
 
-SLICES = 12
 numbers = itertools.count(1)
 
 
-def series_of(name, number, study, seed=0, slices=SLICES):
-    """A series of noise, as small as is taken for a head; T1 after contrast agent is T1 with bright spots."""
-    random = np.random.default_rng([seed, *name[:2].encode()])
-    noise = random.uniform(100, 900, (32, 32, slices)).astype(np.float32)
-    if name == "t1ce":
-        noise = noise + random.normal(0, 10, noise.shape).astype(np.float32)
-        noise[::5, ::4, ::3] += 5000
-    volume = Volume(noise, np.diag([7.0, 7.0, 150 / slices, 1.0]))
-    return build_mr_series(volume, PROTOCOL[name], study, number)
+def series_of(name, number, study, seed=0):
+    """A series of a brain, as small as the whole chain takes."""
+    return build_mr_series(coarse_brain(seed)[name], PROTOCOL[name], study, number)
 
 
 @pytest.hookimpl(wrapper=True)

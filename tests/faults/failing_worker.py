@@ -17,6 +17,7 @@ import sys
 from celery.__main__ import main
 from sqlalchemy.exc import OperationalError
 
+import tests.faults.brief_worker  # noqa: F401 - shows the network few slices
 from dicom_node.spool import Spool
 from tests.faults.service import CANARY
 from worker import claimed, pipeline, sending, workspace

@@ -15,7 +15,7 @@ from celery.__main__ import main
 
 import worker.celery
 from model.grade import GradePrediction
-from model.preprocess import Stack
+from model.stack import Stack
 from model.volume import Volume, save_volume
 
 

@@ -51,6 +51,7 @@ from worker.sweep import sweep
 from worker.workspace import list_workspaces
 
 CANARY = "ZZCANARY"
+BRIEF_WORKER = "tests.faults.brief_worker"
 
 _READ = {
     b"list": lambda client, key: client.lrange(key, 0, -1),
@@ -150,7 +151,9 @@ class Service:
             )
         return self.processes[name]
 
-    def start_worker(self, name="worker", module="celery", queues="cpu,gpu,send", **environment):
+    def start_worker(
+        self, name="worker", module="tests.faults.brief_worker", queues="cpu,gpu,send", **environment
+    ):
         """Start a worker that takes one job at a time."""
         options = ["--pool", "solo", "--queues", queues, "--hostname", f"{name}@%h", "--loglevel", "INFO"]
         plain = ["--without-gossip", "--without-mingle"]

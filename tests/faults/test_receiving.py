@@ -7,13 +7,14 @@ import threading
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from dicom_node.mr_study import save_study
+from dicom_node.mr_study import PROTOCOL, build_mr_series, save_study
 from dicom_node.scu import AssociationError, SendOutcome, Sent, send
 from dicom_node.spool import Spool
 from dicom_node.store_status import StoreStatus
-from tests.faults.conftest import series_of
+from model.volume import Volume
 from tests.faults.receiver import (
     association_request,
     encode,
@@ -41,6 +42,13 @@ def whole(service, path):
     return True
 
 
+def localizer_of(study, slices):
+    """A series of many slices that is no candidate for anything."""
+    noise = np.random.default_rng(1).uniform(100, 900, (32, 32, slices)).astype(np.float32)
+    plan = replace(PROTOCOL["t1"], description="localizer")
+    return build_mr_series(Volume(noise, np.diag([7.0, 7.0, 0.5, 1.0])), plan, study, 4)
+
+
 def parts(service):
     return list((service.settings.spool_folder / "tmp").iterdir())
 
@@ -51,7 +59,7 @@ def test_01_the_node_is_killed_in_the_middle_of_a_study(service, make_study, tmp
     source, kills = random.Random(1), 8
     study = make_study()
     same = header(study.patient_id.removeprefix("PAT-"), study.patient_id)
-    many = save_study(series_of("t1", 4, same, slices=300), tmp_path / "many")
+    many = save_study(localizer_of(same, slices=300), tmp_path / "many")
     study = replace(study, files=(*study.files, *many))
     acknowledged, cut_off = set(), 0
     service.kill("worker")

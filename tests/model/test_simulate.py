@@ -5,8 +5,8 @@ import pytest
 
 from model.grade import Contrast, Grade
 from model.lesion import Enhancement, draw_enhancement
-from model.preprocess import build_stack
 from model.simulate import simulate_case, tumour_mask_on
+from model.stack import Stack, stack_affine
 
 COARSE = (1.6, 1.6, 4.0)
 
@@ -85,9 +85,7 @@ def test_oedema_is_bright_on_flair(head):
     flair = (
         head.volumes[Contrast.FLAIR].resample(head.segmentation.array.shape, head.segmentation.affine).array
     )
-    stack = build_stack(head.volumes)
     brain = flair[head.segmentation.array == 0]
-    assert stack.mask.any()
     assert np.median(flair[head.segmentation.array == 2]) > np.percentile(brain, 90)
 
 
@@ -97,12 +95,21 @@ def test_a_brain_alone_has_nothing_around_it(brain, head):
         assert (head.volumes[contrast].array[:8] > 0).all()
 
 
-def test_the_tumour_keeps_its_size_on_the_stack(head):
-    stack = build_stack(head.volumes)
-    mask = tumour_mask_on(stack, head)
+def test_the_tumour_keeps_its_size_and_place_on_the_stack(head):
+    """On a stack that shows all of the tumour's levels, each slice as thick as 1 mm."""
+    tumour = head.segmentation.array > 0
+    lowest = (head.segmentation.affine @ np.array([*np.argwhere(tumour).mean(axis=0), 1]))[:3]
+    to_atlas = np.eye(4)
+    to_atlas[:3, 3] = np.array([-119.5, 119.5, 77.5]) - lowest
+    stack = Stack(np.zeros((56, 3, 224, 224), np.float32), np.ones((56, 224, 224), bool), stack_affine())
+    mask = tumour_mask_on(stack, head, to_atlas)
     assert mask.shape == stack.mask.shape
+    seen = np.argwhere(mask).mean(axis=0)
+    assert seen[1:] == pytest.approx([111.5, 111.5], abs=3)
     there = mask.sum() * abs(np.linalg.det(stack.affine[:3, :3])) / 1000
-    here = _millilitres(head.segmentation, head.segmentation.array > 0)
+    k_mm = (head.segmentation.affine @ np.vstack([np.argwhere(tumour).T, np.ones(tumour.sum())]))[2]
+    in_slab = np.abs(k_mm - lowest[2]) < 28
+    here = _millilitres(head.segmentation, tumour) * in_slab.mean()
     assert there == pytest.approx(here, rel=0.15)
 
 

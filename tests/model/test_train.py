@@ -1,7 +1,7 @@
 import numpy as np
 
 from model.predict import Predictor
-from model.preprocess import Stack
+from model.stack import Stack
 from model.train import Plan, build_card, evaluate_patients
 
 

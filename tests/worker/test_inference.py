@@ -1,6 +1,7 @@
 """The child that grades: kept warm, killed when it hangs, replaced when it dies."""
 
 import hashlib
+import json
 import os
 import pickle
 import shutil
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from model.card import CARD_NAME, WEIGHTS_NAME, default_checkpoint_folder, read_card
-from model.preprocess import COLUMNS, ROWS, Stack
+from model.stack import COLUMNS, ROWS, Stack
 from worker.inference import (
     Inference,
     InferenceError,
@@ -21,7 +22,6 @@ from worker.inference import (
     InferenceTimeoutError,
     InferenceUnavailableError,
 )
-from worker.pipeline import load_graded
 
 LONG = timedelta(minutes=2)
 
@@ -45,7 +45,7 @@ def graded(inference, prepared, tmp_path, name):
     folder = tmp_path / name
     folder.mkdir()
     inference.grade(prepared, folder)
-    return load_graded(folder)[0].prediction.probability
+    return json.loads((folder / "prediction.json").read_text())["prediction"]["probability"]
 
 
 def test_the_child_stays_alive_between_studies(warm, prepared, tmp_path):

@@ -6,12 +6,13 @@ import pytest
 from pydicom import dcmread
 from sqlalchemy import select, text, update
 
+from model import stack
 from tests.faults.conftest import series_of
 from tests.faults.service import header
 from tests.worker.samples import spool_object
 from worker import ledger, pipeline, steps
 from worker.claimed import ClaimedStep, take_claim
-from worker.database import Delivery, Job, Result
+from worker.database import Delivery, Job, PreprocessingQuality, Result
 from worker.freezing import CompletenessRule, freeze_complete_studies
 from worker.indexing import index_spool
 from worker.inference import InferenceUnavailableError
@@ -28,6 +29,12 @@ def predictor():
     from model.predict import Predictor
 
     return Predictor(default_checkpoint_folder(), "cpu")
+
+
+@pytest.fixture(autouse=True)
+def few_slices(monkeypatch):
+    """The network is the longest part of these tests."""
+    monkeypatch.setattr(stack, "SLICES", range(50, 106, 14))
 
 
 class InProcess:
@@ -76,7 +83,8 @@ def run(node, state, function):
 
 
 def run_to_delivery(node, predictor):
-    run(node, JobState.PREPARE, steps.prepare)
+    job = run(node, JobState.PREPARE, steps.prepare)
+    assert (job.state, job.reason) == (JobState.GRADE, None)
     run(node, JobState.GRADE, lambda step: steps.grade(step, InProcess(predictor)))
     return run(node, JobState.REPORT, steps.report)
 
@@ -196,3 +204,34 @@ def test_completeness_is_said_in_the_report(node, study, predictor):
     ]
     texts = [element.value for element in report.iterall() if element.keyword == "TextValue"]
     assert "completeness=quiet" in texts
+
+
+def test_quality_is_kept_and_said_in_the_report(node, study, predictor):
+    receive(node, flat(study))
+    run_to_delivery(node, predictor)
+    with node.sessions() as session:
+        row = session.scalars(select(PreprocessingQuality)).one()
+    assert row.brain_ml == pytest.approx(1450, rel=0.05)
+    assert row.flair_similarity > 1.025
+    assert row.warnings == ""
+    [report] = [
+        dataset
+        for path in node.settings.results_folder.glob("??/*.dcm")
+        if (dataset := dcmread(path)).Modality == "SR"
+    ]
+    texts = [element.value for element in report.iterall() if element.keyword == "TextValue"]
+    assert f"flair_similarity={row.flair_similarity:.4g}" in texts
+    assert "preprocessing_warnings=none" in texts
+
+
+def test_a_gate_that_fails_ends_in_a_reason_and_keeps_the_values(node, study):
+    """T2 reaches the lower half of the head only."""
+    half = [dataset for dataset in study["t2"] if dataset.ImagePositionPatient[2] < 0]
+    receive(node, [*study["flair"], *half, *study["t1ce"]])
+    job = run(node, JobState.PREPARE, steps.prepare)
+    assert (job.state, job.reason_code) == (JobState.NOT_GRADABLE, "not_covered")
+    assert job.reason.startswith("not gradable: the T2 series reaches ")
+    with node.sessions() as session:
+        row = session.scalars(select(PreprocessingQuality)).one()
+    assert row.t2_coverage < 0.85
+    assert "t2_coverage" in row.warnings.split(",")
