@@ -1,9 +1,9 @@
 """The spool: received objects on disk, durable before their sender hears Success.
 
-    tmp/<uuid4>.part                being written; swept when older than an hour obj/<aa>/<sha256>.dcm
-    one received object, named by the SHA-256 of its data set as received inbox/<sha256>.dcm              the
-    same file under a second name (a hard link) until the database has indexed it quarantine/<sha256>.bin,
-    .json  what was refused, for a person to look at
+    tmp/<uuid4>-<n>.part            being written; swept when older than an hour
+    obj/<aa>/<sha256>.dcm           one received object, named by the SHA-256 of its data set as received
+    inbox/<sha256>.dcm              the same file, by a hard link, until the database has indexed it
+    quarantine/<sha256>.bin, .json  what was refused, for a person to look at
 
 An object's sidecar, who sent it and when, stands in its own file meta information (`dicom_node.spool_file`),
 so that one fsync keeps both. It comes when the file has its names, so that the file system's journal is
@@ -15,6 +15,7 @@ index of this folder and can be rebuilt from it.
 import contextlib
 import errno
 import hashlib
+import itertools
 import logging
 import mmap
 import os
@@ -69,6 +70,7 @@ class Spool:
         sync_folder(self._obj)
         sync_folder(root)
         self._inbox_sync = SharedSync(self._inbox)
+        self._own, self._parts = uuid.uuid4().hex, itertools.count()
         self._sweep_parts()
 
     def object_path(self, sha256: str) -> Path:
@@ -84,7 +86,7 @@ class Spool:
         """Begin to keep a data set, of at least `size` bytes. Raises `SpoolFullError` or `SpoolError`."""
         self.check_space(size)
         with _spool_errors():
-            return Part(self, self._tmp / f"{uuid.uuid4()}.part")
+            return Part(self, self._new_part())
 
     def store(self, dataset_bytes: bytes | memoryview, reception: Reception) -> SpoolEntry:
         """Keep one data set that is at hand as a whole; raises as `Part.write` and `Part.keep`."""
@@ -178,7 +180,10 @@ class Spool:
 
     def _write(self, path: Path, chunks: Iterable[bytes | memoryview]) -> None:
         """Bytes to a temporary name, fsync, rename."""
-        write_durably(path, self._tmp / f"{uuid.uuid4()}.part", chunks)
+        write_durably(path, self._new_part(), chunks)
+
+    def _new_part(self) -> Path:
+        return self._tmp / f"{self._own}-{next(self._parts)}.part"
 
     def _sweep_parts(self) -> None:
         oldest = time.time() - PART_LIFETIME.total_seconds()
@@ -229,28 +234,31 @@ class Part:
 
         The same bytes again change nothing. Raises as `write`; then nothing lies under a final name.
         """
-        entry = SpoolEntry(**asdict(reception), sha256=self._hash.hexdigest(), size=self.size)
+        entry = SpoolEntry.of(reception, self._hash.hexdigest(), self.size)
         with self._dropped_on_error():
             os.pwrite(self._descriptor, build_head(entry), 0)
             if self._spool.give_names(self._path, entry.sha256):
                 self._name = entry.sha256
                 os.fsync(self._descriptor)
                 self._spool.sync_names()
-                self._name = None
+                self._close()
         self.drop()
         return entry
 
     def drop(self) -> None:
         """Throw away what has not been kept; done twice it does no harm."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor < 0:
+        if self._descriptor < 0:
             return
         try:
             if self._name is not None:
-                self._spool.take_names(self._name, os.fstat(descriptor))
+                self._spool.take_names(self._name, os.fstat(self._descriptor))
             self._path.unlink(missing_ok=True)
         finally:
-            os.close(descriptor)
+            self._close()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
     @contextmanager
     def _dropped_on_error(self) -> Iterator[None]:

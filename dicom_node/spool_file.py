@@ -6,10 +6,10 @@ Blanks pad it, so that the data set begins at `HEAD_BYTES` and can be written be
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as validated_dataclass
@@ -50,7 +50,15 @@ class SpoolEntry(Reception):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     size: int = Field(ge=0)
 
+    @classmethod
+    def of(cls, reception: Reception, sha256: str, size: int) -> Self:
+        """Join what was said of an object with what its bytes are."""
+        # dataclasses.asdict copies every value deeply, which was a tenth of the time of a reception
+        said = {name: getattr(reception, name) for name in _RECEPTION_FIELDS}
+        return cls(**said, sha256=sha256, size=size)
 
+
+_RECEPTION_FIELDS: Final = tuple(field.name for field in fields(Reception))
 _SIDECAR: Final = TypeAdapter(SpoolEntry)
 
 
