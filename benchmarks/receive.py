@@ -6,7 +6,8 @@
     python -m benchmarks.receive latency
     python -m benchmarks.receive memory
 
-The sender is DCMTK's storescu, `TCP_NODELAY=1` on both ends unless `--nagle`. storescp never syncs a file to
+The sender is DCMTK's storescu, `TCP_NODELAY=1` on both ends unless `--nagle`. storescp has its defaults (PDUs
+of 16 KiB, one association after the other) unless its line says otherwise, and never syncs a file to
 disk; the node does before every Success, Orthanc by its default. Each round runs every server once, every
 other round in reverse order; the first round is not counted. Ratios are medians of the rounds' own ratios.
 Needs dcmtk, and for the comparison with it orthanc, of Debian.
@@ -42,7 +43,7 @@ from dicom_node.scu import Destination, send
 from model.volume import Volume
 
 STORESCU, STORESCP, ORTHANC = Path("/usr/bin/storescu"), Path("/usr/bin/storescp"), Path("/usr/sbin/Orthanc")
-SERVERS = ("gliograde", "storescp", "storescp --fork", "orthanc")
+SERVERS = ("gliograde", "storescp", "storescp --max-pdu 131072", "storescp --fork", "orthanc")
 console = Console()
 
 
@@ -91,7 +92,7 @@ def gliograde(folder: Path, port: int) -> Iterator[psutil.Process]:
 @contextmanager
 def storescp(folder: Path, port: int, *options: str) -> Iterator[psutil.Process]:
     """Run DCMTK's storescp."""
-    command = [STORESCP, *options, "-od", folder, "+xa", "--max-pdu", "131072", str(port)]
+    command = [STORESCP, *options, "-od", folder, "+xa", str(port)]
     with running(command, port, {}) as process:
         yield process
 

@@ -3,6 +3,7 @@
 import select
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ PDU_SLACK_BYTES: Final = 1024
 """Peers that count the PDU's own header, or a PDV's, into the length that we announce."""
 
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+
+
+_SMALL_BYTES: Final = 64
+"""Reads up to this length are of heads, which what they are the heads of acknowledges along with itself."""
 
 
 class PduTooLongError(OSError):
@@ -58,7 +63,7 @@ class GuardedSocket(AssociationSocket):
         self._deadline = 0.0
         self._maximum_bytes = association.ae.maximum_pdu_size + PDU_SLACK_BYTES
         self._lane = StoreLane(self, storage.begin, storage.sop_classes, self._maximum_bytes)
-        connection.settimeout(self._pdu_seconds)
+        self._wait_all = _wait_in_the_kernel(connection, self._pdu_seconds)
         self.certificate_sha256: str | None = None
         self.pace = Pace()
         association._reactor_checkpoint = self.pace  # noqa: SLF001 (a seam, checked by a test)
@@ -129,6 +134,14 @@ class GuardedSocket(AssociationSocket):
         if self._fill(view) < len(view):
             raise ConnectionAbortedError("closed by the peer")
 
+    def head(self, most: int) -> bytes:
+        """Read what has come, one byte at least and `most` at most. Raises OSError as `fill`."""
+        connection = self.socket
+        received = b"" if connection is None else connection.recv(most)
+        if not received:
+            raise ConnectionAbortedError("closed")
+        return received
+
     def send_all(self, data: bytes) -> None:
         """Write all of it. Raises OSError."""
         connection = self.socket
@@ -142,14 +155,30 @@ class GuardedSocket(AssociationSocket):
             raise ConnectionAbortedError("closed on our side")
         count = 0
         while count < len(view):
-            read = connection.recv_into(view[count:])
+            if _QUICKACK is not None and len(view) > _SMALL_BYTES:
+                # Peers with Nagle's algorithm on hold back the rest until what came is acknowledged; Linux
+                # clears the option by itself.
+                connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+            read = connection.recv_into(view[count:], 0, self._wait_all)
             if read == 0:
                 break
             count += read
-            if _QUICKACK is not None:
-                # Peers with Nagle's algorithm on hold back the rest until this is acknowledged; Linux
-                # clears the option by itself.
-                connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
             if count < len(view) and time.monotonic() > self._deadline:
                 raise TimeoutError("a PDU did not come in time")
         return count
+
+
+def _wait_in_the_kernel(connection: socket.socket, seconds: float) -> int:
+    """Set the longest wait of a read or write; returns the flag that lets one read fetch all it wants.
+
+    Python's own timeout would wake the process for every few segments of a PDU. A TLS connection has no such
+    flag, for its bytes are not the kernel's.
+    """
+    if isinstance(connection, ssl.SSLSocket):
+        connection.settimeout(seconds)
+        return 0
+    connection.settimeout(None)
+    wait = struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, wait)
+    return socket.MSG_WAITALL

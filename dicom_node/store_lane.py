@@ -181,18 +181,32 @@ class StoreLane:
         if not self._left:
             self._socket.begin_pdu()
             self._association.dul._idle_timer.restart()  # noqa: SLF001 (a seam, checked by a test)
-            pdu_type, self._left = _PDU_HEAD.unpack(self._read(_PDU_HEAD.size))
+            # Both heads by one read, as senders write them.
+            head = self._head(_PDU_HEAD.size, _PDU_HEAD.size + _PDV_HEAD.size)
+            pdu_type, self._left = _PDU_HEAD.unpack_from(head)
             if pdu_type != _P_DATA:
                 raise _ForeignError
             if self._left > self._maximum_pdu_bytes:
                 raise _MalformedError
+        else:
+            head = b""
         if self._left < _PDV_HEAD.size:
             raise _MalformedError
-        length, context_id, control = _PDV_HEAD.unpack(self._read(_PDV_HEAD.size))
+        head = head[_PDU_HEAD.size :]
+        head += self._head(_PDV_HEAD.size - len(head), _PDV_HEAD.size - len(head))
+        length, context_id, control = _PDV_HEAD.unpack(head)
         self._left -= _PDV_HEAD.size + length - 2
         if length < 2 or self._left < 0:
             raise _MalformedError
         return context_id, control, length - 2
+
+    def _head(self, least: int, most: int) -> bytes:
+        """Read `least` bytes, and up to `most` where they are there; they may have to be put back."""
+        head = b""
+        while len(head) < least:
+            head += self._socket.head(most - len(head))
+        self._raw += head
+        return head
 
     def _read(self, count: int) -> bytes:
         """Read bytes that may have to be put back."""
