@@ -1,6 +1,8 @@
-"""A brief training on simulated patients: ImageNet's blocks 1-4 kept, everything after pool-4 trained.
+"""Training on simulated patients: ImageNet's blocks 1-4 kept, everything after pool-4 trained.
 
 `python -m model.train --out FOLDER` writes a checkpoint and evaluates it on patients that it never saw.
+`--start FOLDER` goes on from an earlier checkpoint instead of ImageNet, and with `--evaluate` only evaluates
+that one anew.
 """
 
 import argparse
@@ -35,6 +37,12 @@ from model.stack import Stack
 THRESHOLD = 0.5
 SLICES_WITH_TUMOUR, SLICES_WITHOUT_TUMOUR = 9, 3
 HELD_OUT_OFFSET = 500_000
+INPUT = InputDescription(
+    contrasts=(Contrast.FLAIR, Contrast.T1CE, Contrast.T2),
+    size=(INPUT_SIZE, INPUT_SIZE),
+    slices="levels 50 to 105 of BraTS space, 1 mm apart",
+    normalisation="median and MAD within the brain, each volume by itself, clipped",
+)
 
 _log = logging.getLogger(__name__)
 
@@ -107,12 +115,7 @@ def build_card(plan: Plan, samples: int, steps: int, seconds: float, metrics: tu
         version="2",
         architecture="attention-vgg16",
         classes=CLASS_ORDER,
-        input=InputDescription(
-            contrasts=(Contrast.FLAIR, Contrast.T1CE, Contrast.T2),
-            size=(INPUT_SIZE, INPUT_SIZE),
-            slices="levels 50 to 105 of BraTS space, 1 mm apart",
-            normalisation="median and MAD within the brain, each volume by itself, clipped",
-        ),
+        input=INPUT,
         pooling="attention-weighted-mean",
         temperature=1.0,
         threshold=THRESHOLD,
@@ -166,6 +169,24 @@ def train(plan: Plan, folder: Path, executor: Executor) -> Card:
     return save_checkpoint(folder, network, build_card(plan, len(samples.labels), steps, seconds, metrics))
 
 
+def reassess(plan: Plan, start: Path, folder: Path, executor: Executor) -> Card:
+    """Evaluate the weights in `start` on today's input and write them, unchanged, with a card of that."""
+    card, network = load_checkpoint(start)
+    held_out = executor.map(simulated_patient, plan.held_out_seeds)
+    metrics = evaluate_patients(Predictor(start, "cpu"), plan.held_out_seeds, held_out)
+    description = (
+        f"{card.training.description} Trained as version {card.version} on the input of that version, "
+        "not further since; the metrics are measured on the input that this card describes."
+    )
+    changed = {
+        "version": f"{card.version}.1",
+        "input": INPUT,
+        "metrics": metrics,
+        "training": card.training.model_copy(update={"description": description}),
+    }
+    return save_checkpoint(folder, network, card.model_copy(update=changed))
+
+
 def main() -> None:
     """Read the plan from the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m model.train", description="Train on simulated patients.")
@@ -177,7 +198,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=Path, help="checkpoint to go on from (default: ImageNet)")
     parser.add_argument("--processes", type=int, default=2, help="processes that simulate")
+    parser.add_argument("--evaluate", action="store_true", help="train nothing, evaluate --start anew")
     arguments = parser.parse_args()
+    if arguments.evaluate and arguments.start is None:
+        parser.error("--evaluate needs --start")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     plan = Plan(
         arguments.cases,
@@ -189,7 +213,10 @@ def main() -> None:
     )
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, context, torch.set_num_threads, (1,)) as executor:
-        card = train(plan, arguments.out, executor)
+        if arguments.evaluate:
+            card = reassess(plan, arguments.start, arguments.out, executor)
+        else:
+            card = train(plan, arguments.out, executor)
     for metric in card.metrics:
         _log.info("%s %.3f (%.3f to %.3f)", metric.name, metric.value, metric.low, metric.high)
 
