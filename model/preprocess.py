@@ -135,7 +135,9 @@ def _align(volumes: Mapping[Contrast, Volume], brains: Mapping[Contrast, Volume]
     for contrast in (Contrast.FLAIR, Contrast.T2):
 
         def likeness_to_t1ce(transform: Affine, moving: Volume = volumes[contrast]) -> float:
-            return similarity(_on_coarse_grid(moving.moved(found.transform @ transform))[mask], inside)
+            values = _on_coarse_grid(moving.moved(found.transform @ transform))[mask]
+            # few samples look alike by chance, so what moves a series out of the brain must not win
+            return 1 + (similarity(values, inside) - 1) * float(np.isfinite(values).mean())
 
         starts = [shift_between(centres[contrast], centres[Contrast.T1CE]), np.eye(4)]
         moved = register(t1ce, volumes[contrast], starts, likeness_to_t1ce, _GOOD_SIMILARITY, threads)
