@@ -164,7 +164,9 @@ def _onto_t1ce(
     inside = _on_coarse_grid(t1ce.moved(t1ce_to_atlas))[coarse_mask]
 
     def likeness(transform: Affine) -> float:
-        return similarity(_on_coarse_grid(moving.moved(t1ce_to_atlas @ transform))[coarse_mask], inside)
+        values = _on_coarse_grid(moving.moved(t1ce_to_atlas @ transform))[coarse_mask]
+        # few samples look alike by chance, so what moves a series out of the brain must not win
+        return 1 + (similarity(values, inside) - 1) * float(np.isfinite(values).mean())
 
     return register(t1ce, moving, starts, likeness, _GOOD_SIMILARITY, torch.get_num_threads())
 

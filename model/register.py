@@ -58,7 +58,9 @@ def register(
     Ends as soon as the score is good; SimpleITK tries last, from the first start.
     """
     target, source = _coarsened(fixed), _coarsened(moving)
-    best = None
+    # no tool may make it worse than it was
+    best = max((Registration(start, score(start)) for start in starts), key=lambda unmoved: unmoved.score)
+    answers = 0
     for tool, start in [*((_greedy, start) for start in starts), (_mattes, starts[0])]:
         # what is moved beforehand needs no start: each tool looks about the identity
         try:
@@ -66,12 +68,13 @@ def register(
         except (subprocess.SubprocessError, RuntimeError) as error:  # what ITK raises too
             _log.warning("%s failed: %s", tool.__name__, type(error).__name__)
             continue
+        answers += 1
         found = Registration(transform, score(transform))
-        if best is None or found.score > best.score:
+        if found.score > best.score:
             best = found
-        if best.score >= good_score:
+        if found.score >= good_score:
             break
-    if best is None:
+    if not answers:
         raise RegistrationError("no tool could register these volumes")
     return best
 

@@ -51,9 +51,17 @@ def test_the_second_tool_finds_what_the_first_missed(t1ce, flair, monkeypatch):
 def test_the_best_of_all_starts_is_kept(t1ce, monkeypatch):
     answers = iter([rigid((0, 0, 3), (0, 0, 0)), rigid((0, 0, 1), (0, 0, 0))])
     monkeypatch.setattr(module, "_greedy", lambda *_: next(answers))
-    monkeypatch.setattr(module, "_mattes", lambda *_: rigid((0, 0, 2), (0, 0, 0)))
-    found = register(t1ce, t1ce, [np.eye(4), np.eye(4)], closeness(np.eye(4)), 0.0)
-    assert rotation_degrees(found.transform) == pytest.approx(1)
+    monkeypatch.setattr(module, "_mattes", lambda *_: rigid((0, 0, -1), (0, 0, 0)))
+    far = rigid((0, 0, 5), (0, 0, 0))
+    found = register(t1ce, t1ce, [far, far], closeness(np.eye(4)), 0.0)
+    assert rotation_degrees(found.transform) == pytest.approx(4)
+
+
+def test_no_tool_makes_it_worse_than_it_was(t1ce, monkeypatch):
+    monkeypatch.setattr(module, "_greedy", lambda *_: rigid((0, 0, 9), (0, 0, 0)))
+    monkeypatch.setattr(module, "_mattes", lambda *_: rigid((0, 9, 0), (0, 0, 0)))
+    found = register(t1ce, t1ce, [np.eye(4)], closeness(np.eye(4)), -1.0)
+    assert np.array_equal(found.transform, np.eye(4))
 
 
 def test_a_tool_that_crashes_leaves_it_to_the_other(t1ce, monkeypatch):

@@ -97,7 +97,8 @@ def test_a_doubtful_study_waits_and_is_graded_after_the_person_decided(node):
         assert session.get_one(Job, 1).state is JobState.HELD
         decision = session.scalars(select(RoleDecision)).one()
     assert roles[Contrast.T1CE].confidence == 1.0
-    assert roles[Contrast.T1CE].evidence.startswith("set by a person; no contrast uptake")
+    assert roles[Contrast.T1CE].evidence.startswith("set by a person; ")
+    assert "contrast uptake" in roles[Contrast.T1CE].evidence  # what the pixels say is kept beside it
     assert (decision.decided_by, decision.decided_at is not None) == ("technologist", True)
 
 

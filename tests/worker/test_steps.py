@@ -2,13 +2,18 @@
 
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 from sqlalchemy import select, text, update
 
+from dicom_node.mr_study import PROTOCOL, build_mr_series
 from model import stack
+from model.grade import Contrast
+from model.volume import Volume
 from tests.faults.conftest import series_of
 from tests.faults.service import header
+from tests.heads import coarse_brain
 from tests.worker.samples import spool_object
 from worker import ledger, pipeline, steps
 from worker.claimed import ClaimedStep, take_claim
@@ -225,11 +230,16 @@ def test_quality_is_kept_and_said_in_the_report(node, study, predictor):
 
 
 def test_a_gate_that_fails_ends_in_a_reason_and_keeps_the_values(node, study):
-    """T2 reaches the lower half of the head only."""
-    half = [dataset for dataset in study["t2"] if dataset.ImagePositionPatient[2] < 0]
-    receive(node, [*study["flair"], *half, *study["t1ce"]])
+    """T2 reaches the back of the head only."""
+    t2 = coarse_brain()[Contrast.T2]
+    start = t2.affine.copy()
+    start[:3, 3] += 18 * start[:3, 1]
+    half = Volume(np.ascontiguousarray(t2.array[:, 18:]), start)
+    series = build_mr_series(half, PROTOCOL["t2"], header("late", "P1"), 2)
+    receive(node, [*study["flair"], *series, *study["t1ce"]])
     job = run(node, JobState.PREPARE, steps.prepare)
     assert (job.state, job.reason_code) == (JobState.NOT_GRADABLE, "not_covered")
+    assert job.reason is not None
     assert job.reason.startswith("not gradable: the T2 series reaches ")
     with node.sessions() as session:
         row = session.scalars(select(PreprocessingQuality)).one()
