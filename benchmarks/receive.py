@@ -26,7 +26,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -306,7 +306,10 @@ def memory(arguments: argparse.Namespace) -> None:
 
 def cpu_seconds(process: psutil.Process) -> float:
     """User and system time of a server and its processes, those that have ended included."""
-    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    times = []
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # a child of `--fork` that just ended: its parent has its times
+            times.append(one.cpu_times())
     return sum(one.user + one.system + one.children_user + one.children_system for one in times)
 
 

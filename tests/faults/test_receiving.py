@@ -95,7 +95,7 @@ def test_01_the_node_is_killed_in_the_middle_of_a_study(service, make_study, tmp
 def send_until_cut(files, receiver, outcomes):
     try:
         for outcome in send(files, receiver):
-            outcomes.append(outcome)  # noqa: PERF402 - seen by the test as they come
+            outcomes.append(outcome)
     except AssociationError:  # killed before there was an association
         return
 

@@ -1,11 +1,15 @@
+import hashlib
 import itertools
+from collections import OrderedDict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import sessionmaker
 
+import model.preprocess
 from dicom_node.audit import AuditSpool
 from dicom_node.spool import Spool
 from model.card import default_checkpoint_folder, read_card
@@ -16,6 +20,7 @@ from worker.schema import upgrade_schema
 from worker.settings import Settings
 
 counter = itertools.count()
+REMEMBERED = 6
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +31,29 @@ def postgres_url():
         upgrade_schema(engine)
         engine.dispose()
         yield url
+
+
+@pytest.fixture(autouse=True, scope="session")
+def each_study_is_registered_once():
+    """Registration takes seconds; volumes that another test has prepared are not registered again."""
+    prepare, known = model.preprocess.prepare_study, OrderedDict()
+
+    def prepare_once(volumes, plain_t1=None):
+        key = hashlib.sha256()
+        for name, volume in [*sorted(volumes.items()), ("plain", plain_t1)]:
+            key.update(name.encode())
+            if volume is not None:
+                key.update(str(volume.array.shape).encode() + volume.affine.tobytes())
+                key.update(np.ascontiguousarray(volume.array))
+        prepared = known.pop(key.digest(), None) or prepare(volumes, plain_t1)
+        known[key.digest()] = prepared
+        if len(known) > REMEMBERED:
+            known.popitem(last=False)
+        return prepared
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.preprocess, "prepare_study", prepare_once)
+        yield
 
 
 @pytest.fixture
