@@ -4,7 +4,6 @@ from collections import OrderedDict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import sessionmaker
@@ -36,7 +35,8 @@ def postgres_url():
 @pytest.fixture(autouse=True, scope="session")
 def each_study_is_registered_once():
     """Registration takes seconds; volumes that another test has prepared are not registered again."""
-    prepare, known = model.preprocess.prepare_study, OrderedDict()
+    prepare = model.preprocess.prepare_study
+    known: OrderedDict[bytes, model.preprocess.Prepared] = OrderedDict()
 
     def prepare_once(volumes, plain_t1=None):
         key = hashlib.sha256()
@@ -44,7 +44,7 @@ def each_study_is_registered_once():
             key.update(name.encode())
             if volume is not None:
                 key.update(str(volume.array.shape).encode() + volume.affine.tobytes())
-                key.update(np.ascontiguousarray(volume.array))
+                key.update(volume.array.tobytes())
         prepared = known.pop(key.digest(), None) or prepare(volumes, plain_t1)
         known[key.digest()] = prepared
         if len(known) > REMEMBERED:
