@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pynetdicom import AE
 from rich.console import Console
@@ -278,7 +279,9 @@ def memory(arguments: argparse.Namespace) -> None:
         folder, port = Path(name), free_port()
         path = folder / "enhanced.dcm"
         buffer = BytesIO()
-        dataset.save_as(buffer, implicit_vr=False, little_endian=True, enforce_file_format=True)
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.save_as(buffer, enforce_file_format=True)
         path.write_bytes(buffer.getbuffer())
         node = Destination(
             name="n", ae_title="GLIOGRADE", address="127.0.0.1", port=port, calling_ae_title="BENCH"
