@@ -1,5 +1,6 @@
 """From a stack to a grade, its probability and an attention volume."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch.nn import functional
 
 from model.checkpoint import load_checkpoint
 from model.grade import Grade, GradePrediction
-from model.network import CLASS_ORDER, INPUT_SIZE, NetworkOutput
+from model.network import CLASS_ORDER, INPUT_SIZE, AttentionVGG16, NetworkOutput
 from model.stack import Stack
 from model.volume import Volume
 
@@ -54,8 +55,7 @@ class Predictor:
             torch.set_num_threads(threads)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.card, network = load_checkpoint(folder)
-        self._network = network.to(self.device)
-        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
+        self._network = _on_device(network, self.device)
         self._batch_size = batch_size
 
     def predict(self, stack: Stack) -> Prediction:
@@ -94,8 +94,17 @@ class Predictor:
 
     def _forward_batch(self, slices: Tensor) -> NetworkOutput:
         with torch.inference_mode():
-            output = self._network(slices.to(self.device, memory_format=torch.channels_last))
+            output = self._network(slices.to(self.device))
             return NetworkOutput(*(each.float().cpu() for each in output))
+
+
+def _on_device(network: AttentionVGG16, device: torch.device) -> Callable[[Tensor], NetworkOutput]:
+    if device.type == "cpu":
+        from model.cpu_network import CpuNetwork  # noqa: PLC0415 - OpenVINO only where there is no accelerator
+
+        return CpuNetwork(network, torch.get_num_threads())
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
+    return network
 
 
 def slice_weights(evidence: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
