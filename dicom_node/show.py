@@ -3,7 +3,27 @@
 from pathlib import Path
 
 from PIL import Image
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+
+from dicom_node.report import MANUFACTURER
+
+
+class ShowError(ValueError):
+    """A file isn't one of our reports; the message says what it is instead."""
+
+
+def show_report(path: Path) -> str:
+    """Render one of our Structured Reports from its file; raises ShowError."""
+    try:
+        document = dcmread(path)
+    except InvalidDicomError as error:
+        raise ShowError(f"{path} is no DICOM file") from error
+    if "ContentSequence" not in document:
+        raise ShowError(f"{path} is no Structured Report")
+    if document.get("Manufacturer") != MANUFACTURER:
+        raise ShowError(f"{path} is a report of another device")
+    return render_text(document)
 
 
 def render_text(document: Dataset) -> str:

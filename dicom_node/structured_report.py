@@ -1,9 +1,9 @@
 """The Structured Report that goes back: header, evidence and versions around `report_content`."""
 
 from collections.abc import Sequence
-from types import MappingProxyType
+from copy import deepcopy
 
-from highdicom.sr import Comprehensive3DSR, EnhancedSR
+from highdicom.sr import Comprehensive3DSR
 from pydicom import Dataset
 from pydicom.uid import UID, Comprehensive3DSRStorage, EnhancedSRStorage
 
@@ -19,8 +19,6 @@ from dicom_node.uids import derive_uid
 
 SERIES_NUMBER = 9900
 KEY_IMAGES = 3
-
-_DOCUMENTS = MappingProxyType({Comprehensive3DSRStorage: Comprehensive3DSR, EnhancedSRStorage: EnhancedSR})
 
 
 def select_key_images(
@@ -48,10 +46,8 @@ def build_structured_report(
     evidence: Evidence,
     key_frames: Sequence[InstanceReference] = (),
     images: Sequence[AttentionImage] = (),
-    *,
-    sop_class_uid: UID = Comprehensive3DSRStorage,
 ) -> Dataset:
-    """Build the Comprehensive 3D SR of the report, or the same tree as Enhanced SR for peers that refuse it.
+    """Build the Comprehensive 3D SR of the report; `as_enhanced` makes the one for peers that refuse it.
 
     All inputs and all attention images go into the evidence; the tree itself names only `key_frames` and
     the most attended `images`. Raises ValueError where a key frame is no part of the evidence.
@@ -59,12 +55,12 @@ def build_structured_report(
     overlays = [image.reference for image in images]
     content = build_content(report, key_frames, [image.reference for image in select_key_images(images)])
     date, time = report.dicom_date_time(evidence.header)
-    document: Dataset = _DOCUMENTS[sop_class_uid](
+    document: Dataset = Comprehensive3DSR(
         evidence=_list_evidence(evidence, overlays),
         content=content,
         series_instance_uid=derive_uid(report.result_id, "report series", evidence.study_instance_uid),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=derive_uid(report.result_id, "report", sop_class_uid),
+        sop_instance_uid=derive_uid(report.result_id, "report", Comprehensive3DSRStorage),
         instance_number=1,
         manufacturer=report.device.manufacturer,
         is_complete=True,
@@ -88,6 +84,27 @@ def build_structured_report(
     document.update(evidence.header)
     document.file_meta = build_file_meta(document)
     return document
+
+
+def as_enhanced(document: Dataset) -> Dataset:
+    """Give one of our reports as Enhanced SR: the same tree under a UID that follows from the report's own.
+
+    So does the UID of its predecessor, which the same peer got in the same way.
+    """
+    enhanced = deepcopy(document)
+    enhanced.SOPClassUID = EnhancedSRStorage
+    enhanced.SOPInstanceUID = _enhanced_uid(document.SOPInstanceUID)
+    for study in enhanced.get("PredecessorDocumentsSequence", ()):
+        for series in study.ReferencedSeriesSequence:
+            for reference in series.ReferencedSOPSequence:
+                reference.ReferencedSOPClassUID = EnhancedSRStorage
+                reference.ReferencedSOPInstanceUID = _enhanced_uid(reference.ReferencedSOPInstanceUID)
+    enhanced.file_meta = build_file_meta(enhanced)
+    return enhanced
+
+
+def _enhanced_uid(sop_instance_uid: str) -> UID:
+    return derive_uid("enhanced report", sop_instance_uid)
 
 
 def _list_evidence(evidence: Evidence, overlays: Sequence[InstanceReference]) -> list[Dataset]:

@@ -30,6 +30,7 @@ from dicom_node.mr_study import (
 )
 from dicom_node.scu import AssociationError, Destination
 from dicom_node.settings import AllowedPeer, settings_line
+from dicom_node.show import ShowError, show_report
 from model.card import CheckpointError
 from worker.audit import verify_audit_trail
 from worker.decisions import RolesError, decide_roles, find_study, own_name, parse_roles, series_standings
@@ -61,6 +62,7 @@ EXPECTED_ERRORS = (
     RolesError,
     SchemaError,
     SendingError,
+    ShowError,
 )
 """What a person can mend: told in one line, without a traceback."""
 
@@ -229,6 +231,14 @@ def make_study(
     patient = PatientIdentity(patient_id=patient_id, patient_name=f"{patient_id}^From NIfTI")
     paths = save_study(build_study_from_folder(nifti_folder, StudyHeader(patient=patient)), output_folder)
     console.print(f"{len(paths)} DICOM files in {output_folder}", soft_wrap=True)
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="A Structured Report of ours.", exists=True, dir_okay=False)],
+) -> None:
+    """Print what one of our Structured Reports says."""
+    sys.stdout.write(show_report(file))
 
 
 @app.command()

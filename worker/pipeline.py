@@ -155,10 +155,11 @@ def build_objects(
     images = build_attention_images(reference, attention, report, evidence, maximum_images=maximum_images)
     key_frames = select_key_frames(select_key_images(images), [datasets[contrast] for contrast in Contrast])
     document = build_structured_report(report, evidence, key_frames, images)
-    return [_serialised(dataset) for dataset in [*(image.dataset for image in images), document]]
+    return [serialise(dataset) for dataset in [*(image.dataset for image in images), document]]
 
 
-def _serialised(dataset: Dataset) -> BuiltObject:
+def serialise(dataset: Dataset) -> BuiltObject:
+    """Serialise one object for good."""
     return BuiltObject(
         sop_class_uid=dataset.SOPClassUID,
         sop_instance_uid=dataset.SOPInstanceUID,

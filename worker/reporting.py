@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydicom.uid import UID
+from pydicom.uid import UID, Comprehensive3DSRStorage
 from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 
@@ -152,11 +152,10 @@ def _predecessor(session: Session, study_id: int) -> Predecessor | None:
     latest = _latest_result_id(session, study_id)
     if latest is None:
         return None
-    # the report is sent, and so stored, last
+    # one that a destination got as Enhanced SR names its predecessor's Enhanced SR by itself
     report = session.scalars(
         select(ResultObject)
-        .where(ResultObject.result_id == latest)
-        .order_by(ResultObject.position.desc())
+        .where(ResultObject.result_id == latest, ResultObject.sop_class_uid == Comprehensive3DSRStorage)
         .limit(1)
     ).one()
     return Predecessor(

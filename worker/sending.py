@@ -17,6 +17,7 @@ from dicom_node.scu import (
     NothingAcceptedError,
     ScuError,
     SendOutcome,
+    Sent,
     find_instances,
     send,
 )
@@ -31,6 +32,7 @@ from worker.destinations import (
     note_failure,
     release_destination,
 )
+from worker.fallback import fall_back, has_fallback
 from worker.heartbeat import own_name
 from worker.lease import LeaseKeeper
 from worker.ledger import StaleClaimError
@@ -132,10 +134,14 @@ def _send(line: Line, consignment: Consignment, files: Sequence[tuple[Parcel, Pa
         return
     _audit(line, consignment, AuditEventId.BEGIN_TRANSFERRING, [])
     judged: list[Judged] = []
+    others: list[Parcel] = []
     written, last = 0, time.monotonic()
     try:
         outcomes = send([path for _, path in files], line.destination)
         for (parcel, _), outcome in zip(files, outcomes, strict=True):
+            if outcome.outcome is Sent.NOT_ACCEPTED and has_fallback(parcel):
+                others.append(parcel)
+                continue
             judged.append(_judge(line, consignment, parcel, outcome))
             if time.monotonic() - last > WRITE_EVERY_S:
                 record(line, judged[written:])
@@ -145,6 +151,8 @@ def _send(line: Line, consignment: Consignment, files: Sequence[tuple[Parcel, Pa
         _audit(line, consignment, AuditEventId.INSTANCES_TRANSFERRED, [])
         raise
     record(line, judged[written:])
+    for parcel in others:
+        fall_back(line, parcel)
     _audit(line, consignment, AuditEventId.INSTANCES_TRANSFERRED, judged)
 
 

@@ -10,19 +10,24 @@ from dicom_node.evidence import InstanceReference, build_evidence
 from dicom_node.part10 import write_bytes
 from dicom_node.report import Predecessor
 from dicom_node.secondary_capture import build_attention_images
-from dicom_node.structured_report import build_structured_report, select_key_frames, select_key_images
+from dicom_node.structured_report import (
+    as_enhanced,
+    build_structured_report,
+    select_key_frames,
+    select_key_images,
+)
 from model.grade import Grade
 from tests.dicom_node.result_samples import attention_at, enhanced_series, item, make_report, mr_series
 
 
-def build(report=None, **options):
+def build(report=None):
     """A whole report over three series, one of them Enhanced MR; and what it was built from."""
     report = report or make_report()
     series = [enhanced_series("flair"), mr_series("t1ce"), mr_series("t2", reverse=True)]
     evidence = build_evidence(series[1][0], [dataset for one in series for dataset in one])
     images = build_attention_images(series[1], attention_at((10.0, 10.0, 0.0)), report, evidence)
     key_frames = select_key_frames(select_key_images(images), series)
-    document = build_structured_report(report, evidence, key_frames, images, **options)
+    document = build_structured_report(report, evidence, key_frames, images)
     return dcmread(BytesIO(write_bytes(document))), evidence, images
 
 
@@ -141,10 +146,21 @@ def test_requests_of_the_source_are_answered():
 
 def test_the_fallback_class_has_the_same_tree_and_another_uid():
     first, _, _ = build()
-    second, _, _ = build(sop_class_uid=EnhancedSRStorage)
+    second = as_enhanced(first)
     assert second.SOPClassUID == EnhancedSRStorage
     assert first.SOPInstanceUID != second.SOPInstanceUID
     assert first.ContentSequence == second.ContentSequence
+    assert write_bytes(as_enhanced(first)) == write_bytes(second)
+
+
+def test_the_fallback_replaces_the_fallback():
+    first = as_enhanced(build()[0])
+    sent = build()[0]
+    predecessor = Predecessor(sent.SeriesInstanceUID, sent.SOPInstanceUID, sent.SOPClassUID)
+    second = as_enhanced(build(make_report(result_id="1e" * 32, predecessor=predecessor))[0])
+    replaced = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert replaced.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert replaced.ReferencedSOPClassUID == EnhancedSRStorage
 
 
 def test_built_twice_is_the_same_bytes():
