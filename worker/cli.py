@@ -33,6 +33,7 @@ from dicom_node.settings import AllowedPeer, settings_line
 from dicom_node.show import ShowError, show_report
 from model.card import CheckpointError
 from worker.audit import verify_audit_trail
+from worker.conformance import conformance_statement
 from worker.decisions import RolesError, decide_roles, find_study, own_name, parse_roles, series_standings
 from worker.demo import DemoFolderError, DemoOptions, DemoTimeoutError, run_demo
 from worker.demo_study import SendingError
@@ -239,6 +240,12 @@ def show(
 ) -> None:
     """Print what one of our Structured Reports says."""
     sys.stdout.write(show_report(file))
+
+
+@app.command()
+def conformance() -> None:
+    """Print the DICOM conformance statement of the configuration in force."""
+    sys.stdout.write(conformance_statement(Settings()))
 
 
 @app.command()

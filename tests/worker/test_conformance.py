@@ -1,0 +1,36 @@
+"""The conformance statement says what the code and the settings say."""
+
+import os
+import re
+from pathlib import Path
+
+from dicom_node.scu import Destination
+from worker.conformance import SENT_CLASSES, conformance_statement
+from worker.settings import Settings
+
+STATEMENT = Path(__file__).parents[2] / "docs" / "CONFORMANCE.md"
+
+
+def test_the_statement_of_the_default_settings_is_the_one_in_the_documents(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("GLIOGRADE_")]:
+        monkeypatch.delenv(name)
+    assert STATEMENT.read_text() == conformance_statement(Settings())
+
+
+def test_no_place_in_the_text_is_left_open():
+    assert not re.search(r"\{\w+\}", conformance_statement(Settings()))
+
+
+def test_settings_change_the_tables():
+    plain = Settings()
+    place = Destination(name="pacs", ae_title="PACS", address="127.0.0.1", port=104, storage_commitment=True)
+    changed = plain.model_copy(update={"ae_title": "GRADER", "destinations": (place,)})
+    text = conformance_statement(changed)
+    assert "| AE title | GRADER |" in text
+    assert "| Storage Commitment Push Model SOP Class | 1.2.840.10008.1.20.1 | yes | no |" in text
+    assert "| 1.2.840.10008.1.20.1 | by setting, off now | no |" in conformance_statement(plain)
+
+
+def test_every_class_that_is_sent_is_stated():
+    text = conformance_statement(Settings())
+    assert all(f"| {uid.name} | {uid} | yes | no |" in text for uid in SENT_CLASSES)

@@ -1,0 +1,166 @@
+"""The conformance statement's tables, as the running configuration makes them (PS3.2)."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from pydicom.sr.coding import Code
+from pydicom.uid import (
+    UID,
+    Comprehensive3DSRStorage,
+    EnhancedSRStorage,
+    ExplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+)
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import time
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
+
+from dicom_node import codes
+from dicom_node.association import MAXIMUM_PDU_BYTES, MR_STORAGE_CLASSES, RECEIVED_TRANSFER_SYNTAXES
+from dicom_node.capture import SERIES_NUMBER as IMAGE_SERIES_NUMBER
+from dicom_node.scu import CONNECTION_TIMEOUT, RESPONSE_TIMEOUT
+from dicom_node.structured_report import SERIES_NUMBER as REPORT_SERIES_NUMBER
+from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from model.grade import Grade
+from worker.settings import Settings
+from worker.verdicts import STATUSES
+
+SENT_CLASSES: Final[tuple[UID, ...]] = (
+    SecondaryCaptureImageStorage,
+    Comprehensive3DSRStorage,
+    EnhancedSRStorage,
+)
+"""Storage SOP classes of what goes back; the last only to a peer that does not accept the second."""
+
+_TEXT: Final = Path(__file__).with_name("conformance.md")
+
+
+def conformance_statement(settings: Settings) -> str:
+    """Write the statement: the fixed text of `conformance.md`, each `{name}` in it replaced by its table."""
+    text = _TEXT.read_text()
+    for name, table in _tables(settings).items():
+        text = text.replace(f"{{{name}}}", table)
+    return text
+
+
+def _tables(settings: Settings) -> dict[str, str]:
+    return {
+        "network_services": _network_services(settings),
+        "identification": _identification(settings),
+        "scp_contexts": _contexts([(uid, RECEIVED_TRANSFER_SYNTAXES) for uid in MR_STORAGE_CLASSES], "SCP"),
+        "scu_contexts": _contexts([(uid, [ExplicitVRLittleEndian]) for uid in SENT_CLASSES], "SCU"),
+        "store_statuses": _statuses(),
+        "settings": _settings(settings),
+        "series": _table(
+            ["Series", "Series number", "SOP class"],
+            [
+                ["Report", REPORT_SERIES_NUMBER, Comprehensive3DSRStorage.name],
+                ["Images", IMAGE_SERIES_NUMBER, SecondaryCaptureImageStorage.name],
+            ],
+        ),
+        "private_codes": _codes([codes.PREDICTED_GRADE, codes.HGG_PROBABILITY]),
+        "standard_codes": _codes(
+            [
+                codes.REPORT_TITLE,
+                codes.PROCEDURE_REPORTED,
+                codes.COMMENT,
+                codes.FINDING_CATEGORY,
+                codes.FINDING,
+                codes.FINDING_SITE,
+                codes.ALGORITHM_FAMILY,
+                codes.PERCENT,
+                *(codes.GRADES[grade] for grade in Grade),
+                codes.SOURCE_OF_MEASUREMENT,
+                codes.VISUAL_EXPLANATION,
+                codes.SOURCE_IMAGE,
+            ]
+        ),
+    }
+
+
+def _network_services(settings: Settings) -> str:
+    commitment = any(destination.storage_commitment for destination in settings.destinations)
+    query = any(destination.verify_by_query for destination in settings.destinations) or settings.sources
+    rows = [
+        *([uid.name, uid, "no", "yes"] for uid in MR_STORAGE_CLASSES),
+        *([uid.name, uid, "yes", "no"] for uid in SENT_CLASSES),
+        [Verification.name, Verification, "yes", "yes"],
+        [
+            StudyRootQueryRetrieveInformationModelFind.name,
+            StudyRootQueryRetrieveInformationModelFind,
+            _on(bool(query)),
+            "no",
+        ],
+        [StorageCommitmentPushModel.name, StorageCommitmentPushModel, _on(commitment), "no"],
+    ]
+    return _table(["SOP class", "UID", "User (SCU)", "Provider (SCP)"], rows)
+
+
+def _on(active: bool) -> str:
+    return "yes" if active else "by setting, off now"
+
+
+def _identification(settings: Settings) -> str:
+    return _table(
+        ["Item", "Value"],
+        [
+            ["AE title", settings.ae_title],
+            ["Implementation class UID", IMPLEMENTATION_CLASS_UID],
+            ["Implementation version name", IMPLEMENTATION_VERSION_NAME],
+            ["Maximum PDU size received", f"{MAXIMUM_PDU_BYTES} bytes"],
+            ["Application context name", "1.2.840.10008.3.1.1.1"],
+        ],
+    )
+
+
+def _contexts(offered: Iterable[tuple[UID, Sequence[UID]]], role: str) -> str:
+    rows = [
+        [sop_class.name, sop_class, syntax.name, syntax, role, "none"]
+        for sop_class, syntaxes in offered
+        for syntax in syntaxes
+    ]
+    return _table(["Abstract syntax", "UID", "Transfer syntax", "UID", "Role", "Extended negotiation"], rows)
+
+
+def _statuses() -> str:
+    rows = []
+    for statuses, verdict in STATUSES:
+        first, last = statuses.start, statuses.stop - 1
+        code = f"0x{first:04X}" if first == last else f"0x{first:04X}-0x{last:04X}"
+        rows.append([code, verdict.state.value, "yes" if verdict.alert else "no"])
+    return _table(["Status", "Then the object is", "A person is told"], rows)
+
+
+def _settings(settings: Settings) -> str:
+    return _table(
+        ["Parameter", "Value"],
+        [
+            ["Address and port", f"{settings.bind_address}:{settings.dicom_port}"],
+            ["TLS for incoming associations", "on" if settings.tls_certificate else "off"],
+            ["Peers that may send", len(settings.peers)],
+            ["Associations at a time", settings.maximum_associations],
+            ["Associations at a time, one peer", settings.maximum_associations_per_peer],
+            ["Idle association kept", f"{settings.network_timeout.total_seconds():g} s"],
+            ["Largest object received", f"{settings.maximum_object_bytes} bytes"],
+            ["Destinations", len(settings.destinations)],
+            ["Destinations with TLS", sum(one.tls is not None for one in settings.destinations)],
+            ["Connection and association timeout, sending", f"{CONNECTION_TIMEOUT.total_seconds():g} s"],
+            ["Response timeout, sending (default)", f"{RESPONSE_TIMEOUT.total_seconds():g} s"],
+            ["Attention images of one study at most", settings.maximum_images],
+        ],
+    )
+
+
+def _codes(listed: Iterable[Code]) -> str:
+    return _table(
+        ["Value", "Scheme", "Meaning"],
+        [[code.value, code.scheme_designator, code.meaning] for code in listed],
+    )
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
