@@ -5,6 +5,7 @@ series they explain. Geometry holds for the left pane, whose top-left pixel is t
 slice, the colour bar and the words stand right of it and below it.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,27 +51,44 @@ class CaptureBuilder:
         `affine` maps (row, column, millimetres) of `page`, RGB of shape (row, column, 3), to RAS+
         millimetres.
         """
-        dataset = _build_header(self.report, self.evidence, frame.reference, number)
         shown = frame.reference
+        uid = derive_uid(
+            self.report.result_id, "attention image", shown.sop_instance_uid, str(shown.frame_number)
+        )
+        dataset = self._begin(uid, number, {shown.sop_instance_uid: _build_shown_source(shown)})
+        _add_geometry(dataset, frame, affine)
+        return _finish(dataset, page, [frame.dataset])
+
+    def build_summary(self, frames: Sequence[Frame], page: npt.NDArray[np.uint8], number: int) -> Dataset:
+        """Build the capture of a page that shows several frames, and so lies nowhere in the patient."""
+        shown = {frame.reference.sop_instance_uid: _build_source(frame.reference) for frame in frames}
+        for item in shown.values():
+            item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.SOURCE_IMAGE)]
+        dataset = self._begin(derive_uid(self.report.result_id, "summary image"), number, shown)
+        dataset.PatientOrientation = None
+        return _finish(dataset, page, [frame.dataset for frame in frames])
+
+    def _begin(self, sop_instance_uid: str, number: int, shown: Mapping[str, Dataset]) -> Dataset:
+        dataset = _build_header(self.report, self.evidence, sop_instance_uid, number)
         dataset.SourceImageSequence = [
-            _build_shown_source(shown) if item.ReferencedSOPInstanceUID == shown.sop_instance_uid else item
-            for item in self._sources
+            shown.get(item.ReferencedSOPInstanceUID, item) for item in self._sources
         ]
         dataset.ReferencedSeriesSequence = self._series
-        _add_geometry(dataset, frame, affine)
-        _add_pixels(dataset, page, frame.dataset)
-        dataset.file_meta = build_file_meta(dataset)
         return dataset
 
 
-def _build_header(report: Report, evidence: Evidence, source: InstanceReference, number: int) -> Dataset:
+def _finish(dataset: Dataset, page: npt.NDArray[np.uint8], sources: Sequence[Dataset]) -> Dataset:
+    _add_pixels(dataset, page, sources)
+    dataset.file_meta = build_file_meta(dataset)
+    return dataset
+
+
+def _build_header(report: Report, evidence: Evidence, sop_instance_uid: str, number: int) -> Dataset:
     date, time = report.dicom_date_time(evidence.header)
     dataset = Dataset()
     dataset.update(evidence.header)
     dataset.SOPClassUID = SecondaryCaptureImageStorage
-    dataset.SOPInstanceUID = derive_uid(
-        report.result_id, "attention image", source.sop_instance_uid, str(source.frame_number)
-    )
+    dataset.SOPInstanceUID = sop_instance_uid
     dataset.InstanceCreationDate = dataset.SeriesDate = dataset.ContentDate = date
     dataset.InstanceCreationTime = dataset.SeriesTime = dataset.ContentTime = time
     dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = date, time
@@ -145,12 +163,13 @@ def _decimal(value: float) -> str:
     return f"{round(value, 7) + 0.0:.7f}".rstrip("0").rstrip(".")
 
 
-def _add_pixels(dataset: Dataset, page: npt.NDArray[np.uint8], source: Dataset) -> None:
+def _add_pixels(dataset: Dataset, page: npt.NDArray[np.uint8], sources: Sequence[Dataset]) -> None:
     dataset.LossyImageCompression = "00"
-    if source.get("LossyImageCompression") == "01":
+    lossy = next((source for source in sources if source.get("LossyImageCompression") == "01"), None)
+    if lossy is not None:
         for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-            if keyword in source:
-                dataset.add(source[keyword])
+            if keyword in lossy:
+                dataset.add(lossy[keyword])
     dataset.SamplesPerPixel = 3
     dataset.PhotometricInterpretation = "RGB"
     dataset.PlanarConfiguration = 0

@@ -18,7 +18,7 @@ ATTENTION_SENTENCE = (
     "Attention is where the network looked, on a fixed scale 0-1; it is not an outline of the tumour."
 )
 _GRADE_WORDS = {Grade.HGG: "HIGH-GRADE GLIOMA (HGG)", Grade.LGG: "LOW-GRADE GLIOMA (LGG)"}
-_CONTRAST_WORDS = {Contrast.FLAIR: "FLAIR", Contrast.T1CE: "T1 post-contrast", Contrast.T2: "T2"}
+CONTRAST_WORDS = {Contrast.FLAIR: "FLAIR", Contrast.T1CE: "T1 post-contrast", Contrast.T2: "T2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,14 @@ class SeriesRole:
     def text(self) -> str:
         """One line for the report."""
         return (
-            f"{_CONTRAST_WORDS[self.contrast]}: series {self.series_instance_uid}, "
+            f"{CONTRAST_WORDS[self.contrast]}: series {self.series_instance_uid}, "
             f"confidence {self.confidence:.2f}: {self.evidence}"
         )
+
+    @property
+    def short_text(self) -> str:
+        """The same for a line on an image, which names no UID."""
+        return f"{CONTRAST_WORDS[self.contrast]}: {self.evidence} (confidence {self.confidence:.2f})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +137,17 @@ class Report:
     @property
     def headline(self) -> str:
         """The result in one line."""
-        return (
-            f"AI prediction: {_GRADE_WORDS[self.prediction.grade]} - "
-            f"probability of HGG {self.percent_text} % (threshold {self.threshold_text})"
-        )
+        return f"AI prediction: {self.grade_words} - {self.probability_words}"
+
+    @property
+    def grade_words(self) -> str:
+        """The predicted class in words."""
+        return _GRADE_WORDS[self.prediction.grade]
+
+    @property
+    def probability_words(self) -> str:
+        """Probability and the threshold that made it a grade."""
+        return f"probability of HGG {self.percent_text} % (threshold {self.threshold_text})"
 
     @property
     def comments(self) -> tuple[str, ...]:

@@ -1,25 +1,25 @@
-"""Attention images: the slices that the network attended most, as Secondary Captures for a reader."""
+"""Attention images: the slices that the network attended most, as Secondary Captures for a reader.
 
-from collections.abc import Sequence
+In front of them stands the summary, one page for a reader who has five seconds.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
 from pydicom import Dataset
 
-from dicom_node.attention_page import PageText, draw_page
+from dicom_node.attention_page import draw_page
 from dicom_node.capture import CaptureBuilder
 from dicom_node.evidence import Evidence, EvidenceError, InstanceReference
-from dicom_node.frames import Frame, decode_frame, orientation_letters, read_frames
-from dicom_node.report import Report
+from dicom_node.frames import Frame, nearest_frame, read_frames
+from dicom_node.pane import attention_centre, attention_score, choose_window, edges_of, make_pane, place_of
+from dicom_node.report import CONTRAST_WORDS, Report
+from dicom_node.summary_page import SummaryPane, draw_summary
+from model.grade import Contrast
 from model.volume import Volume
 
+SUMMARY_NUMBER = 1
 _PANE_PIXELS = 512
-_WINDOW_PERCENTILES = (2.0, 99.8)
-_WHITE_OVER_TISSUE = 2.5
-_WINDOW_FRAMES = 32
-_HOTTEST_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,90 +51,57 @@ def build_attention_images(
     where `reference` is no part of the evidence.
     """
     frames = read_frames(reference)
-    known = {instance.sop_instance_uid for instance in evidence.instances}
-    if any(frame.reference.sop_instance_uid not in known for frame in frames):
-        raise EvidenceError("a frame to be shown is no part of the evidence")
-    scores = [_score(frame, attention) for frame in frames]
+    _require_evidence(frames, evidence)
+    scores = [attention_score(frame, attention) for frame in frames]
     chosen = sorted(sorted(range(len(frames)), key=lambda i: (-scores[i], i))[:maximum_images])
-    low, high = _window(frames)
+    window = choose_window(frames)
     builder = CaptureBuilder(report, evidence)
     images = []
-    for number, index in enumerate(chosen, start=1):
+    for page_number, index in enumerate(chosen, start=1):
         frame = frames[index]
-        scale = max(1, round(_PANE_PIXELS / max(frame.shape)))
-        affine = _magnify(frame.affine, scale)
-        grey = _grey(decode_frame(frame), low, high, scale)
-        shown = _sample(attention, (grey.shape[0], grey.shape[1]), affine)
-        text = _page_text(frame, number, len(chosen))
-        page = draw_page(grey, shown, text, report)
-        dataset = builder.build(frame, affine, page, number)
+        pane = make_pane(frame, attention, window, _scale(frame))
+        place = f"{CONTRAST_WORDS[Contrast.T1CE]}, {place_of(frame)}; slice {page_number} of {len(chosen)}"
+        page = draw_page(pane.grey, pane.attention, edges_of(frame), place, report)
+        dataset = builder.build(frame, pane.affine, page, SUMMARY_NUMBER + page_number)
         images.append(AttentionImage(dataset, frame, scores[index]))
     return tuple(images)
 
 
-def _score(frame: Frame, attention: Volume) -> float:
-    """Average the attention of the frame's hottest hundredth: a hot spot outweighs a faint haze."""
-    values = _sample(attention, frame.shape, frame.affine).ravel()
-    count = max(1, round(_HOTTEST_SHARE * values.size))
-    return float(np.partition(values, -count)[-count:].mean())
+def build_summary_image(
+    series: Mapping[Contrast, Sequence[Dataset]],
+    attention: Mapping[Contrast, Volume],
+    report: Report,
+    evidence: Evidence,
+) -> Dataset:
+    """Build the Secondary Capture that stands before the attention images.
 
-
-def _sample(
-    attention: Volume, shape: tuple[int, int], affine: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float32]:
-    plane = attention.resample((*shape, 1), affine).array[..., 0]
-    return np.clip(plane, 0.0, 1.0)
-
-
-def _window(frames: Sequence[Frame]) -> tuple[float, float]:
-    """Choose the grey values shown black and white; the source's own windows vary by vendor.
-
-    White is a multiple of typical tissue, so that fat near the coil does not darken the brain and an
-    enhancing tumour is not yet white.
+    It shows, of each contrast, the frame through the middle of what is most attended in the most attended
+    frame of T1ce. `attention` is one volume in each series' own RAS+ space: the same voxels, the affine of
+    each. Raises as `build_attention_images`.
     """
-    some = frames[:: max(1, len(frames) // _WINDOW_FRAMES)]
-    values = np.concatenate([decode_frame(frame)[::2, ::2].ravel() for frame in some])
-    low, high = np.percentile(values, _WINDOW_PERCENTILES)
-    tissue = values[values > values.mean()]
-    if tissue.size:
-        high = min(high, low + _WHITE_OVER_TISSUE * (np.median(tissue) - low))
-    return float(low), float(max(high, low + 1e-6))
-
-
-def _grey(pixels: npt.NDArray[np.float32], low: float, high: float, scale: int) -> npt.NDArray[np.uint8]:
-    grey = np.rint(255 * np.clip((pixels - low) / (high - low), 0, 1)).astype(np.uint8)
-    rows, columns = grey.shape
-    image = Image.fromarray(grey).resize((columns * scale, rows * scale), Image.Resampling.BICUBIC)
-    return np.asarray(image)
-
-
-def _magnify(affine: npt.NDArray[np.float64], scale: int) -> npt.NDArray[np.float64]:
-    """Give the affine of the same plane cut into `scale` times the rows and columns, edges kept."""
-    shift = 0.5 / scale - 0.5
-    finer = np.diag([1 / scale, 1 / scale, 1.0, 1.0])
-    finer[:2, 3] = shift
-    return np.asarray(affine @ finer)
-
-
-def _page_text(frame: Frame, number: int, count: int) -> PageText:
-    down, across = frame.affine[:3, 0], frame.affine[:3, 1]
-    axis = int(np.argmax(np.abs(frame.normal)))
-    side = ("LR", "PA", "IS")[axis][int(frame.position_mm >= 0)]
-    within = "" if frame.number is None else f", frame {frame.number}"
-    place = (
-        f"Slice at {side} {abs(frame.position_mm):.1f} mm: T1 post-contrast, "
-        f"series {_number(frame, 'SeriesNumber')}, image {_number(frame, 'InstanceNumber')}{within}; "
-        f"page {number} of {count}"
-    )
-    return PageText(
-        left=orientation_letters(-across)[0],
-        right=orientation_letters(across)[0],
-        top=orientation_letters(-down)[0],
-        bottom=orientation_letters(down)[0],
-        place=place,
+    frames = {contrast: read_frames(datasets) for contrast, datasets in series.items()}
+    for frames_of_one in frames.values():
+        _require_evidence(frames_of_one, evidence)
+    reference = attention[Contrast.T1CE]
+    most = max(frames[Contrast.T1CE], key=lambda frame: attention_score(frame, reference))
+    voxel = reference.index_of(attention_centre(most, reference))
+    panes = []
+    for contrast in Contrast:
+        one = attention[contrast]
+        frame = nearest_frame(frames[contrast], one.place_of(voxel))
+        pane = make_pane(frame, one, choose_window(frames[contrast]), _scale(frame))
+        panes.append(SummaryPane(contrast, frame, pane))
+    page = draw_summary(panes, report)
+    return CaptureBuilder(report, evidence).build_summary(
+        [pane.frame for pane in panes], page, SUMMARY_NUMBER
     )
 
 
-def _number(frame: Frame, keyword: str) -> str:
-    value = frame.dataset.get(keyword)
-    return "?" if value is None else str(value)
+def _require_evidence(frames: Sequence[Frame], evidence: Evidence) -> None:
+    known = {instance.sop_instance_uid for instance in evidence.instances}
+    if any(frame.reference.sop_instance_uid not in known for frame in frames):
+        raise EvidenceError("a frame to be shown is no part of the evidence")
+
+
+def _scale(frame: Frame) -> int:
+    return max(1, round(_PANE_PIXELS / max(frame.shape)))

@@ -46,14 +46,17 @@ def build_structured_report(
     evidence: Evidence,
     key_frames: Sequence[InstanceReference] = (),
     images: Sequence[AttentionImage] = (),
+    summary: InstanceReference | None = None,
 ) -> Dataset:
     """Build the Comprehensive 3D SR of the report; `as_enhanced` makes the one for peers that refuse it.
 
-    All inputs and all attention images go into the evidence; the tree itself names only `key_frames` and
-    the most attended `images`. Raises ValueError where a key frame is no part of the evidence.
+    All inputs and all images go into the evidence; the tree itself names only `key_frames`, the `summary`
+    page and the most attended `images`. Raises ValueError where a key frame is no part of the evidence.
     """
-    overlays = [image.reference for image in images]
-    content = build_content(report, key_frames, [image.reference for image in select_key_images(images)])
+    first = [] if summary is None else [summary]
+    overlays = [*first, *(image.reference for image in images)]
+    shown = [*first, *(image.reference for image in select_key_images(images))]
+    content = build_content(report, key_frames, shown)
     date, time = report.dicom_date_time(evidence.header)
     document: Dataset = Comprehensive3DSR(
         evidence=_list_evidence(evidence, overlays),

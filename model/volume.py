@@ -37,6 +37,14 @@ class Volume:
         """Give the same voxels elsewhere: `transform` maps RAS+ mm here to RAS+ mm there."""
         return Volume(self.array, np.asarray(transform @ self.affine, dtype=np.float64))
 
+    def place_of(self, index: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """RAS+ millimetres of a voxel index (i, j, k), whole or not, shape (3,)."""
+        return np.asarray(self.affine[:3, :3] @ index + self.affine[:3, 3])
+
+    def index_of(self, place_mm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Voxel index of a place in RAS+ millimetres, shape (3,); `place_of` turned round."""
+        return np.asarray(np.linalg.solve(self.affine[:3, :3], place_mm - self.affine[:3, 3]))
+
     def resample(self, shape: tuple[int, int, int], affine: Affine, fill: float = 0.0) -> "Volume":
         """Trilinear samples of this volume on the grid given by `shape` and `affine` (index → RAS+ mm)."""
         # Rounding keeps the first and last slice, which an error of 1e-15 would put outside.

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from dicom_node.secondary_capture import SUMMARY_NUMBER
 from dicom_node.show import render_text, to_png
 from dicom_node.stand_in_pacs import StoredInstance
 from worker.demo_study import DemoStudy
@@ -20,7 +21,8 @@ def export_study(study: DemoStudy, number: int, instances: Sequence[StoredInstan
     for instance in instances:
         dataset = dcmread(instance.path)
         if instance.sop_class_uid == SecondaryCaptureImageStorage:
-            to_png(dataset, place / f"attention-{dataset.InstanceNumber:02d}.png")
+            kind = "summary" if dataset.InstanceNumber == SUMMARY_NUMBER else "attention"
+            to_png(dataset, place / f"{kind}-{dataset.InstanceNumber:02d}.png")
         else:
             (place / "report.txt").write_text(render_text(dataset))
     if not instances and study.standing is not None:

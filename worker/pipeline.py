@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from pydicom import Dataset, dcmread
 
-from dicom_node.evidence import build_evidence
+from dicom_node.evidence import InstanceReference, build_evidence
 from dicom_node.nifti import convert_series
 from dicom_node.part10 import write_bytes
 from dicom_node.report import Report
-from dicom_node.secondary_capture import build_attention_images
+from dicom_node.secondary_capture import build_attention_images, build_summary_image
 from dicom_node.series_choice import NotGradableError
 from dicom_node.structured_report import build_structured_report, select_key_frames, select_key_images
 from model.grade import Contrast, GradePrediction
@@ -31,7 +31,7 @@ from worker.confirming import Checks, check_contrasts
 if TYPE_CHECKING:
     from model.predict import Predictor
 
-PIPELINE_VERSION = "2"
+PIPELINE_VERSION = "3"
 """Part of a result's identity: raise it when a change here can change a grade or a report."""
 
 ChosenFiles = Mapping[Contrast, Sequence[Path]]
@@ -124,8 +124,8 @@ def grade(prepared: Path, predictor: "Predictor", folder: Path) -> GradePredicti
     return prediction.grade_prediction
 
 
-def load_graded(prepared: Path, folder: Path) -> tuple[Graded, Volume]:
-    """Read what `grade` left in `folder`, the attention brought back to the space of T1ce's series."""
+def load_graded(prepared: Path, folder: Path) -> tuple[Graded, dict[Contrast, Volume]]:
+    """Read what `grade` left in `folder`, the attention brought back to the space of each series."""
     content = json.loads((folder / "prediction.json").read_text())
     fields = content["prediction"]
     prediction = GradePrediction(
@@ -136,26 +136,28 @@ def load_graded(prepared: Path, folder: Path) -> tuple[Graded, Volume]:
     )
     graded = Graded(prediction, datetime.fromisoformat(content["graded_at"]))
     attention = load_volume(folder / "attention.nii")
-    return graded, Record.load(prepared).to_native(attention, Contrast.T1CE)
+    record = Record.load(prepared)
+    return graded, {contrast: record.to_native(attention, contrast) for contrast in Contrast}
 
 
 def build_objects(
-    report: Report, series: ChosenFiles, attention: Volume, maximum_images: int
+    report: Report, series: ChosenFiles, attention: Mapping[Contrast, Volume], maximum_images: int
 ) -> list[BuiltObject]:
-    """Build attention images, then the report: the order of sending. The same input gives the same bytes.
+    """Build the summary, attention images, then the report: the order of sending.
 
-    `attention` lies in T1ce's own space. Raises EvidenceError, FrameGeometryError, FrameDecodeError.
+    The same input gives the same bytes. `attention` lies in each series' own space. Raises EvidenceError,
+    FrameGeometryError, FrameDecodeError.
     """
-    datasets = {
-        contrast: [dcmread(path, stop_before_pixels=contrast is not Contrast.T1CE) for path in files]
-        for contrast, files in series.items()
-    }
+    datasets = {contrast: [dcmread(path) for path in files] for contrast, files in series.items()}
     reference = datasets[Contrast.T1CE]
     evidence = build_evidence(reference[0], chain.from_iterable(datasets.values()))
-    images = build_attention_images(reference, attention, report, evidence, maximum_images=maximum_images)
+    summary = build_summary_image(datasets, attention, report, evidence)
+    images = build_attention_images(
+        reference, attention[Contrast.T1CE], report, evidence, maximum_images=maximum_images
+    )
     key_frames = select_key_frames(select_key_images(images), [datasets[contrast] for contrast in Contrast])
-    document = build_structured_report(report, evidence, key_frames, images)
-    return [serialise(dataset) for dataset in [*(image.dataset for image in images), document]]
+    document = build_structured_report(report, evidence, key_frames, images, InstanceReference.of(summary))
+    return [serialise(dataset) for dataset in [summary, *(image.dataset for image in images), document]]
 
 
 def serialise(dataset: Dataset) -> BuiltObject:

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from dicom_node.attention_page import PageText, draw_page
+from dicom_node.attention_page import draw_page
+from dicom_node.drawing import Edges
 from tests.dicom_node.result_samples import make_report
 
-TEXT = PageText("R", "L", "A", "P", "Slice at S 10.0 mm: series 4, image 7; page 1 of 3")
+TEXT = Edges("R", "L", "A", "P"), "T1 post-contrast, series 4, image 7 (S 10.0 mm); slice 1 of 3"
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def _plain_and_overlay(page, columns):
 
 
 def test_without_attention_both_panes_show_the_same_anatomy(grey):
-    page = draw_page(grey, np.zeros(grey.shape, np.float32), TEXT, make_report())
+    page = draw_page(grey, np.zeros(grey.shape, np.float32), *TEXT, make_report())
     plain, overlay = _plain_and_overlay(page, 240)
     assert np.array_equal(plain, overlay)
     assert np.array_equal(page[:10, :100], np.repeat(grey[:10, :100, None], 3, axis=-1))
@@ -26,14 +27,14 @@ def test_without_attention_both_panes_show_the_same_anatomy(grey):
 def test_attention_colours_the_left_pane_only(grey):
     attention = np.zeros(grey.shape, np.float32)
     attention[100:140, 60:90] = 0.9
-    page = draw_page(grey, attention, TEXT, make_report()).astype(int)
+    page = draw_page(grey, attention, *TEXT, make_report()).astype(int)
     coloured = np.ptp(page[:300, : 2 * 240 + 24], axis=-1) > 0
     rows, columns = np.nonzero(coloured)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (100, 139, 60, 89)
 
 
 def test_the_words_stand_below_the_anatomy_and_within_the_page(grey):
-    page = draw_page(grey, np.zeros(grey.shape, np.float32), TEXT, make_report())
+    page = draw_page(grey, np.zeros(grey.shape, np.float32), *TEXT, make_report())
     words = page[300:].max(axis=-1)
     assert words.max() == 255
     assert not words[:, :6].any()
@@ -43,8 +44,8 @@ def test_the_words_stand_below_the_anatomy_and_within_the_page(grey):
 
 def test_amber_marks_research_only_where_it_is_so(grey):
     nothing = np.zeros(grey.shape, np.float32)
-    with_mark = draw_page(grey, nothing, TEXT, make_report())
-    without = draw_page(grey, nothing, TEXT, make_report(research_use_only=False))
+    with_mark = draw_page(grey, nothing, *TEXT, make_report())
+    without = draw_page(grey, nothing, *TEXT, make_report(research_use_only=False))
     assert len(without) < len(with_mark)
 
 
@@ -52,6 +53,6 @@ def test_a_narrow_slice_still_gets_every_word():
     narrow = np.zeros((200, 100), dtype=np.uint8)
     nothing = np.zeros(narrow.shape, np.float32)
     wide = np.zeros((200, 600), dtype=np.uint8)
-    page = draw_page(narrow, nothing, TEXT, make_report())
-    assert len(page) > len(draw_page(wide, np.zeros(wide.shape, np.float32), TEXT, make_report()))
+    page = draw_page(narrow, nothing, *TEXT, make_report())
+    assert len(page) > len(draw_page(wide, np.zeros(wide.shape, np.float32), *TEXT, make_report()))
     assert not page[200:, -6:].any()

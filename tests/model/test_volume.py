@@ -53,3 +53,11 @@ def test_what_is_no_volume_is_refused():
         Volume(np.zeros((2, 2), np.float32), np.eye(4))
     with pytest.raises(ValueError, match="4×4"):
         Volume(np.zeros((2, 2, 2), np.float32), np.eye(3))
+
+
+@given(st.lists(st.floats(-200, 200), min_size=3, max_size=3))
+def test_a_place_and_its_index_belong_together(place):
+    affine = np.array([[0, -2.0, 0, 5], [1.5, 0, 0, -7], [0, 0.1, 3.0, 9], [0, 0, 0, 1]])
+    volume = Volume(np.zeros((2, 2, 2), np.float32), affine)
+    assert volume.place_of(np.array([1.0, 0, 0])) == pytest.approx([5, -5.5, 9])
+    assert volume.place_of(volume.index_of(np.array(place))) == pytest.approx(place)
