@@ -69,7 +69,7 @@ def peer(*, nagle: bool) -> Iterator[int]:
 def by_dcmtk(tool: Path, port: int, files: list[Path]) -> float:
     """Seconds of one DCMTK process."""
     begin = time.perf_counter()
-    command = [tool, "--max-pdu", "131072", "127.0.0.1", str(port), *files]
+    command: list[Path | str] = [tool, "--max-pdu", "131072", "127.0.0.1", str(port), *files]
     subprocess.run(command, env=os.environ | {"TCP_NODELAY": "1"}, check=True, capture_output=True)
     return time.perf_counter() - begin
 
