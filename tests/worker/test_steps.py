@@ -1,15 +1,19 @@
 """Late instances and waiting, decided in the prepare step on real, tiny studies."""
 
+import re
 from datetime import timedelta
 
 import numpy as np
 import pytest
+from PIL import ImageDraw
 from pydicom import dcmread
+from pydicom.uid import SecondaryCaptureImageStorage
 from sqlalchemy import select, text, update
 
 from dicom_node.mr_study import PROTOCOL, build_mr_series
+from dicom_node.show import render_text
 from model import stack
-from model.grade import Contrast
+from model.grade import Contrast, Grade
 from model.volume import Volume
 from tests.faults.conftest import series_of
 from tests.faults.service import header
@@ -17,11 +21,11 @@ from tests.heads import coarse_brain
 from tests.worker.samples import spool_object
 from worker import ledger, pipeline, steps
 from worker.claimed import ClaimedStep, take_claim
-from worker.database import Delivery, Job, PreprocessingQuality, Result
+from worker.database import Delivery, Job, PreprocessingQuality, Result, ResultObject, SeriesRole
 from worker.freezing import CompletenessRule, freeze_complete_studies
 from worker.indexing import index_spool
 from worker.inference import InferenceUnavailableError
-from worker.reporting import live_results
+from worker.reporting import live_results, object_path
 from worker.states import DeliveryState, JobState
 from worker.workspace import workspace_of
 
@@ -245,3 +249,44 @@ def test_a_gate_that_fails_ends_in_a_reason_and_keeps_the_values(node, study):
         row = session.scalars(select(PreprocessingQuality)).one()
     assert row.t2_coverage < 0.85
     assert "t2_coverage" in row.warnings.split(",")
+
+
+def test_every_number_is_the_same_in_report_images_and_database(node, study, predictor, monkeypatch):
+    drawn = []
+    draw = ImageDraw.ImageDraw.text
+
+    def draw_and_note(self, xy, words, *rest, **options):
+        drawn.append(words)
+        draw(self, xy, words, *rest, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", draw_and_note)
+    receive(node, flat(study))
+    run_to_delivery(node, predictor)
+    with node.sessions() as session:
+        result = session.scalars(select(Result)).one()
+        quality = session.scalars(select(PreprocessingQuality)).one()
+        roles = session.scalars(select(SeriesRole)).all()
+        objects = session.scalars(select(ResultObject).order_by(ResultObject.position)).all()
+        uids = {role.contrast: role.series.series_instance_uid for role in roles}
+    files = [dcmread(object_path(node.settings.results_folder, item.sha256)) for item in objects]
+    said = render_text(files[-1])
+    percent = re.search(r"Probability of high-grade glioma: ([\d.]+) %\n", said)[1]
+    threshold = float(re.search(r"decision_threshold=([\d.]+)\n", said)[1])
+    assert float(percent) == pytest.approx(100 * result.probability, abs=0.05)
+    assert threshold == result.threshold
+    grade = "High Grade Glioma" if result.grade is Grade.HGG else "Low Grade Glioma"
+    assert f"AI-predicted glioma grade: {grade} (" in said
+    version = f"Algorithm Version: {result.model_version}, checkpoint sha256 {result.checkpoint_sha256}\n"
+    assert version in said
+    measured = dict(re.findall(r"(\w+)=([-\d.e+]+)\n", said))
+    for name in ("brain_ml", "atlas_similarity", "atlas_overlap", "flair_similarity", "t2_similarity"):
+        assert float(measured[name]) == pytest.approx(getattr(quality, name), rel=1e-3)
+    for role in roles:
+        assert f"series {uids[role.contrast]}, confidence {role.confidence:.2f}: {role.evidence}" in said
+    # the same sentence stands in the report and on each image, whatever its line breaks
+    images = [file for file in files if file.SOPClassUID == SecondaryCaptureImageStorage]
+    words = " ".join(drawn)
+    shown = f"probability of HGG {percent} % (threshold {100 * threshold:g} %)"
+    assert f"{shown}\n" in said
+    assert words.count(f"probability of HGG {percent} %") == len(images)
+    assert set(re.findall(r"[\d.]+ %", words)) == {f"{percent} %", f"{100 * threshold:g} %"}
