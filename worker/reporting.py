@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from dicom_node.durable import sync_folder, write_durably
 from dicom_node.report import Algorithm, Device, Predecessor, Report
 from dicom_node.report import SeriesRole as ReportedRole
+from dicom_node.result_kind import kind_of
 from model.grade import Contrast
 from worker import database
 from worker.database import Delivery, Job, PreprocessingQuality, Result, ResultObject
@@ -53,14 +54,19 @@ def describe_report(
         ),
         result_id=result_uid,
         created_at=graded.graded_at,
-        device=Device(
-            uid=node.installation.device_uid,
-            name=node.settings.ae_title,
-            model_name="gliograde",
-            software_version=VERSION,
-            serial_number=str(node.installation.device_uid)[-12:],
-        ),
-        predecessor=_predecessor(session, manifest.study_id),
+        device=describe_device(node),
+        predecessor=find_predecessor(session, manifest.study_id),
+    )
+
+
+def describe_device(node: Node) -> Device:
+    """This installation, as the objects name it."""
+    return Device(
+        uid=node.installation.device_uid,
+        name=node.settings.ae_title,
+        model_name="gliograde",
+        software_version=VERSION,
+        serial_number=str(node.installation.device_uid)[-12:],
     )
 
 
@@ -98,28 +104,44 @@ def record_result(
     objects: Sequence[BuiltObject],
 ) -> None:
     """Add the result, its objects and their deliveries in the caller's transaction."""
-    card, prediction = node.card, graded.prediction
+    prediction = graded.prediction
+    answer = {
+        "grade": prediction.grade,
+        "probability": prediction.probability,
+        "threshold": prediction.threshold,
+        "slice_count": len(prediction.slice_probabilities),
+        "created_at": graded.graded_at,
+    }
+    record_answer(session, node, job_id, study_id, result_uid, answer, objects)
+
+
+def record_answer(
+    session: Session,
+    node: Node,
+    job_id: int,
+    study_id: int,
+    result_uid: str,
+    answer: Mapping[str, object],
+    objects: Sequence[BuiltObject],
+) -> None:
+    """Add a result with the columns of `answer`, its objects and their deliveries; see `record_result`."""
+    card = node.card
     result = Result(
+        **answer,
         study_id=study_id,
         result_uid=result_uid,
-        grade=prediction.grade,
-        probability=prediction.probability,
-        threshold=prediction.threshold,
-        slice_count=len(prediction.slice_probabilities),
         model_name=card.name,
         model_version=card.version,
         checkpoint_sha256=card.weights_sha256,
         trained_on_simulated=card.is_simulated,
         pipeline_version=PIPELINE_VERSION,
-        predecessor_id=_latest_result_id(session, study_id),
-        created_at=graded.graded_at,
+        predecessor_id=latest_result_id(session, study_id),
     )
     session.add(result)
     session.flush()
     job = session.get_one(Job, job_id)
     job.result_id = result.id
-    names = [destination.name for destination in node.settings.destinations]
-    ensure_destinations(session, names)
+    ensure_destinations(session, [destination.name for destination in node.settings.destinations])
     for position, item in enumerate(objects):
         row = ResultObject(
             result_id=result.id,
@@ -132,7 +154,12 @@ def record_result(
         )
         session.add(row)
         session.flush()
-        session.add_all(Delivery(result_object_id=row.id, destination=name) for name in names)
+        kind = kind_of(item.sop_class_uid)
+        session.add_all(
+            Delivery(result_object_id=row.id, destination=destination.name)
+            for destination in node.settings.destinations
+            if kind in destination.objects
+        )
 
 
 def live_results() -> Select[int]:
@@ -142,14 +169,16 @@ def live_results() -> Select[int]:
     )
 
 
-def _latest_result_id(session: Session, study_id: int) -> int | None:
+def latest_result_id(session: Session, study_id: int) -> int | None:
+    """The last result of the study that was sent or will be."""
     return session.scalars(
         live_results().where(Result.study_id == study_id).order_by(Result.id.desc()).limit(1)
     ).one_or_none()
 
 
-def _predecessor(session: Session, study_id: int) -> Predecessor | None:
-    latest = _latest_result_id(session, study_id)
+def find_predecessor(session: Session, study_id: int) -> Predecessor | None:
+    """The last report of the study that was sent or will be."""
+    latest = latest_result_id(session, study_id)
     if latest is None:
         return None
     # one that a destination got as Enhanced SR names its predecessor's Enhanced SR by itself

@@ -8,6 +8,7 @@ from pydicom.uid import Comprehensive3DSRStorage, EnhancedSRStorage, SecondaryCa
 from sqlalchemy import select
 
 from dicom_node.evidence import build_evidence
+from dicom_node.result_kind import ResultKind
 from dicom_node.secondary_capture import build_attention_images
 from dicom_node.stand_in_pacs import StandInPacs
 from dicom_node.structured_report import as_enhanced, build_structured_report
@@ -71,3 +72,16 @@ def test_no_report_class_at_all_holds_the_job_for_a_person(make_node, tmp_path, 
         run(node)
     assert [item.state for item in deliveries(node)] == [DeliveryState.SENT, DeliveryState.FAILED]
     assert job_state(node) is JobState.HELD
+
+
+def test_a_destination_gets_the_kinds_of_object_that_it_asks_for(make_node, tmp_path, results):
+    with StandInPacs(tmp_path / "one") as one, StandInPacs(tmp_path / "two") as two:
+        pictures = destination(one, "1", objects=(ResultKind.IMAGES,))
+        words = destination(two, "2", objects=(ResultKind.REPORT,))
+        node = make_node(destinations=(pictures, words))
+        job_to_deliver(node, *results)
+        run(node)
+        image, report = (item.sop_instance_uid for item in results)
+        assert [stored.sop_instance_uid for stored in one.instances] == [image]
+        assert [stored.sop_instance_uid for stored in two.instances] == [report]
+    assert job_state(node) is JobState.DONE

@@ -270,8 +270,8 @@ def test_every_number_is_the_same_in_report_images_and_database(node, study, pre
         uids = {role.contrast: role.series.series_instance_uid for role in roles}
     files = [dcmread(object_path(node.settings.results_folder, item.sha256)) for item in objects]
     said = render_text(files[-1])
-    percent = re.search(r"Probability of high-grade glioma: ([\d.]+) %\n", said)[1]
-    threshold = float(re.search(r"decision_threshold=([\d.]+)\n", said)[1])
+    (percent,) = re.findall(r"Probability of high-grade glioma: ([\d.]+) %\n", said)
+    (threshold,) = map(float, re.findall(r"decision_threshold=([\d.]+)\n", said))
     assert float(percent) == pytest.approx(100 * result.probability, abs=0.05)
     assert threshold == result.threshold
     grade = "High Grade Glioma" if result.grade is Grade.HGG else "Low Grade Glioma"
