@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -35,6 +36,7 @@ from worker.audit import verify_audit_trail
 from worker.decisions import RolesError, decide_roles, find_study, own_name, parse_roles, series_standings
 from worker.demo import DemoFolderError, DemoOptions, DemoTimeoutError, run_demo
 from worker.demo_study import SendingError
+from worker.doctor import examine, is_well
 from worker.embedded import EmbeddedServerError
 from worker.incoming import NoDicomError
 from worker.node import DataFolderError, MissingServiceError, open_installation
@@ -43,7 +45,17 @@ from worker.queries import state_counts, study_standings
 from worker.schema import SchemaError, check_schema, upgrade_schema
 from worker.services import open_database, open_engine, run_services
 from worker.settings import Settings
-from worker.tables import result_records, results_table, roles_table, status_table, to_csv, to_json
+from worker.story_page import story_json, story_page
+from worker.study_story import tell_story
+from worker.tables import (
+    findings_page,
+    result_records,
+    results_table,
+    roles_table,
+    status_table,
+    to_csv,
+    to_json,
+)
 from worker.version import VERSION
 
 EXPECTED_ERRORS = (
@@ -195,6 +207,35 @@ def roles(
             console.print(f"study {study_id} {words}", soft_wrap=True)
             return
         console.print(roles_table(study_id, series_standings(session, study_id)))
+
+
+@app.command()
+def study(
+    name: Annotated[
+        str, typer.Argument(metavar="ID", help="Number of the study, as `status` shows it, or its UID.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Tell a study's whole story: received, series, steps, result, deliveries, events."""
+    with _ledger() as session:
+        story = tell_story(session, find_study(session, name).id)
+    if as_json:
+        sys.stdout.write(story_json(story) + "\n")
+    else:
+        console.print(story_page(story))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Look at everything the service needs and say what to do. Changes nothing. Exit 1: something failed."""
+    findings = examine(Settings())
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
+    else:
+        console.print(findings_page(findings), soft_wrap=True)
+    raise typer.Exit(0 if is_well(findings) else 1)
 
 
 @app.command()
