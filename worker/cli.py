@@ -5,10 +5,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ from rich.live import Live
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from dicom_node.audit import BrokenChainError
+from dicom_node.audit import AuditSpool, BrokenChainError
 from dicom_node.mr_study import (
     NoVolumesError,
     PatientIdentity,
@@ -32,6 +32,7 @@ from dicom_node.mr_study import (
 from dicom_node.scu import AssociationError, Destination
 from dicom_node.settings import AllowedPeer, settings_line
 from model.card import CheckpointError
+from model.grade import Grade
 from worker.audit import verify_audit_trail
 from worker.decisions import RolesError, decide_roles, find_study, own_name, parse_roles, series_standings
 from worker.demo import DemoFolderError, DemoOptions, DemoTimeoutError, run_demo
@@ -39,6 +40,7 @@ from worker.demo_study import SendingError
 from worker.doctor import examine, is_well
 from worker.embedded import EmbeddedServerError
 from worker.incoming import NoDicomError
+from worker.interventions import InterventionError, release_study, retry_study
 from worker.node import DataFolderError, MissingServiceError, open_installation
 from worker.processes import NotReadyError, ProcessEndedError
 from worker.queries import state_counts, study_standings
@@ -57,6 +59,7 @@ from worker.tables import (
     to_json,
 )
 from worker.version import VERSION
+from worker.wanted import Standing, Wanted
 
 EXPECTED_ERRORS = (
     AssociationError,
@@ -65,6 +68,7 @@ EXPECTED_ERRORS = (
     DemoFolderError,
     DemoTimeoutError,
     EmbeddedServerError,
+    InterventionError,
     MissingServiceError,
     NoDicomError,
     NotReadyError,
@@ -83,6 +87,12 @@ app = typer.Typer(
 )
 # a log file or a pipe has no width of its own
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
+
+
+StudyName = Annotated[
+    str, typer.Argument(metavar="STUDY", help="Number of the study, as `status` shows it, or its UID.")
+]
+DecidedBy = Annotated[str | None, typer.Option("--by", help="Who says so; by default the user's name.")]
 
 
 class Format(StrEnum):
@@ -164,13 +174,39 @@ def status(
 
 
 @app.command()
-def results(
+def results(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     output: Annotated[Format, typer.Option("--format", help="How to print them.")] = Format.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Received on this day (UTC) or later.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Received on this day (UTC) or earlier.")
+    ] = None,
+    state: Annotated[Standing | None, typer.Option(help="Where the study stands.")] = None,
+    grade: Annotated[Grade | None, typer.Option(help="What it was graded.", case_sensitive=False)] = None,
+    model: Annotated[
+        str | None, typer.Option(help='Name of the model, or "name version" as in the table.')
+    ] = None,
+    minimum: Annotated[
+        float | None, typer.Option("--min-probability", min=0, max=1, help="P(HGG) at least.")
+    ] = None,
+    maximum: Annotated[
+        float | None, typer.Option("--max-probability", min=0, max=1, help="P(HGG) at most.")
+    ] = None,
 ) -> None:
-    """Print the result of every study."""
+    """Print the result of every study, or of those that the options name."""
+    wanted = Wanted(
+        since=since and since.date(),
+        until=until and until.date(),
+        state=state,
+        grade=grade,
+        model=model,
+        minimum_probability=minimum,
+        maximum_probability=maximum,
+    )
     with _ledger() as session:
-        standings = study_standings(session)
+        standings = study_standings(session, wanted=wanted)
     if as_json or output is Format.JSON:
         sys.stdout.write(to_json(standings) + "\n")
     elif output is Format.CSV:
@@ -181,7 +217,7 @@ def results(
 
 @app.command()
 def roles(
-    study: Annotated[str, typer.Argument(help="Number of the study, as `status` shows it, or its UID.")],
+    study: StudyName,
     set_to: Annotated[
         list[str] | None,
         typer.Option(
@@ -190,17 +226,18 @@ def roles(
             help="Take a series, by number or UID, for flair, t1ce or t2, and grade anew. Repeat for more.",
         ),
     ] = None,
-    decided_by: Annotated[
-        str | None, typer.Option("--by", help="Who says so; by default the user's name.")
-    ] = None,
+    decided_by: DecidedBy = None,
 ) -> None:
     """Show what each series of a study was taken for and why, or say which series to take."""
     named = parse_roles(set_to or [])
     with _ledger() as session:
-        study_id = find_study(session, study).id
+        found = find_study(session, study)
+        study_id = found.id
         if named:
-            version = decide_roles(session, study_id, named, decided_by or own_name())
+            person = decided_by or own_name()
+            version = decide_roles(session, study_id, named, person)
             session.commit()
+            _note_decision("roles set", person, found.study_instance_uid)
             words = f"is graded anew as version {version}"
             if version is None:
                 words = "is still arriving and will be graded with these roles"
@@ -210,15 +247,25 @@ def roles(
 
 
 @app.command()
-def study(
-    name: Annotated[
-        str, typer.Argument(metavar="ID", help="Number of the study, as `status` shows it, or its UID.")
-    ],
+def retry(study: StudyName, decided_by: DecidedBy = None) -> None:
+    """Grade a study anew whose job was held or not gradable, once the cause is gone."""
+    _intervene(retry_study, "retried", study, decided_by)
+
+
+@app.command()
+def release(study: StudyName, decided_by: DecidedBy = None) -> None:
+    """Take a study as it is that is held as incomplete. A doubt about identity can't be released."""
+    _intervene(release_study, "released", study, decided_by)
+
+
+@app.command("study")
+def tell_study(
+    study: StudyName,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Tell a study's whole story: received, series, steps, result, deliveries, events."""
     with _ledger() as session:
-        story = tell_story(session, find_study(session, name).id)
+        story = tell_story(session, find_study(session, study).id)
     if as_json:
         sys.stdout.write(story_json(story) + "\n")
     else:
@@ -307,6 +354,26 @@ def _ledger() -> Iterator[Session]:
         check_schema(engine)
         with Session(engine) as session:
             yield session
+
+
+def _intervene(
+    decide: Callable[[Session, int, str], int], word: str, study: str, decided_by: str | None
+) -> None:
+    person = decided_by or own_name()
+    with _ledger() as session:
+        found = find_study(session, study)
+        version = decide(session, found.id, person)
+        session.commit()
+        _note_decision(word, person, found.study_instance_uid)
+        console.print(f"study {found.id} is {word} and graded anew as version {version}", soft_wrap=True)
+
+
+def _note_decision(detail: str, person: str, study_instance_uid: str) -> None:
+    settings = Settings()
+    open_installation(settings.data_folder)
+    AuditSpool(settings.audit_folder).decision(
+        detail, person=person, ae_title=settings.ae_title, study_instance_uid=study_instance_uid
+    )
 
 
 def _peer(text: str) -> AllowedPeer:

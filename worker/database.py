@@ -34,6 +34,7 @@ from worker.states import (
     JobState,
     StepOutcome,
     StudyState,
+    WorkWord,
 )
 
 NAMING = {
@@ -57,7 +58,7 @@ def _text_enum(words: type[StrEnum]) -> Enum:
     )
 
 
-_WORDS = (StudyState, Completeness, JobState, DeliveryState, StepOutcome, Contrast, Grade, Role)
+_WORDS = (StudyState, Completeness, JobState, DeliveryState, StepOutcome, WorkWord, Contrast, Grade, Role)
 
 
 class Base(DeclarativeBase):
@@ -280,6 +281,18 @@ class RoleDecision(Base):
     contrast: Mapped[Contrast]
     series_id: Mapped[int] = mapped_column(ForeignKey("series.id"))
     part: Mapped[str]
+    decided_by: Mapped[str]
+    decided_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class WorkDecision(Base):
+    """A person's word that a study is put to work again; a row is never changed."""
+
+    __tablename__ = "work_decision"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
+    decision: Mapped[WorkWord]
     decided_by: Mapped[str]
     decided_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

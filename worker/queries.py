@@ -22,6 +22,9 @@ from worker.database import (
     StudyVersion,
 )
 from worker.states import DELIVERED, Completeness, DeliveryState, JobState, StepOutcome, StudyState
+from worker.wanted import Wanted
+
+EVERY_STUDY = Wanted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,10 @@ class StudyStanding:
         return made, self.deliveries.total()
 
 
-def study_standings(session: Session, limit: int | None = None) -> list[StudyStanding]:
-    """Every study with its newest job, newest study first."""
+def study_standings(
+    session: Session, limit: int | None = None, wanted: Wanted = EVERY_STUDY
+) -> list[StudyStanding]:
+    """Every study that is wanted with its newest job, newest study first."""
     newest = (
         select(StudyVersion.study_id, func.max(StudyVersion.number).label("number"))
         .group_by(StudyVersion.study_id)
@@ -133,6 +138,7 @@ def study_standings(session: Session, limit: int | None = None) -> list[StudySta
         .outerjoin(Job, Job.study_version_id == StudyVersion.id)
         .outerjoin(PreprocessingQuality, PreprocessingQuality.job_id == Job.id)
         .outerjoin(Result, Result.id == Job.result_id)
+        .where(*wanted.conditions())
         .order_by(Study.id.desc())
         .limit(limit)
     ).mappings()
