@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -21,7 +21,7 @@ from rich.live import Live
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from dicom_node.audit import AuditSpool, BrokenChainError
+from dicom_node.audit import BrokenChainError
 from dicom_node.mr_study import (
     NoVolumesError,
     PatientIdentity,
@@ -34,6 +34,8 @@ from dicom_node.settings import AllowedPeer, settings_line
 from model.card import CheckpointError
 from model.grade import Grade
 from worker.audit import verify_audit_trail
+from worker.cli_feedback import feedback
+from worker.cli_ledger import note_decision, open_ledger
 from worker.decisions import RolesError, decide_roles, find_study, own_name, parse_roles, series_standings
 from worker.demo import DemoFolderError, DemoOptions, DemoTimeoutError, run_demo
 from worker.demo_study import SendingError
@@ -44,7 +46,7 @@ from worker.interventions import InterventionError, release_study, retry_study
 from worker.node import DataFolderError, MissingServiceError, open_installation
 from worker.processes import NotReadyError, ProcessEndedError
 from worker.queries import state_counts, study_standings
-from worker.schema import SchemaError, check_schema, upgrade_schema
+from worker.schema import SchemaError, readers_may_read, upgrade_schema
 from worker.services import open_database, open_engine, run_services
 from worker.settings import Settings
 from worker.story_page import story_json, story_page
@@ -79,6 +81,12 @@ EXPECTED_ERRORS = (
     SendingError,
 )
 """What a person can mend: told in one line, without a traceback."""
+
+READER_ADVICE = (
+    "analysts can't read the views yet: let an administrator of the database run "
+    "CREATE ROLE gliograde_reader; GRANT SELECT ON v_results, v_turnaround, v_failures, v_model_agreement, "
+    "v_known_grades TO gliograde_reader"
+)
 
 app = typer.Typer(
     help="Grade gliomas in brain MR studies, beside a PACS. Research use only.",
@@ -157,7 +165,7 @@ def status(
     limit: Annotated[int, typer.Option(min=1, help="Newest studies to show.")] = 20,
 ) -> None:
     """Show where each study stands."""
-    with _ledger() as session:
+    with open_ledger() as session:
         if as_json:
             counts = {str(state): count for state, count in state_counts(session).items()}
             studies = result_records(study_standings(session, limit))
@@ -205,7 +213,7 @@ def results(  # noqa: PLR0913, PLR0917 - each is an option of the command line
         minimum_probability=minimum,
         maximum_probability=maximum,
     )
-    with _ledger() as session:
+    with open_ledger() as session:
         standings = study_standings(session, wanted=wanted)
     if as_json or output is Format.JSON:
         sys.stdout.write(to_json(standings) + "\n")
@@ -230,14 +238,14 @@ def roles(
 ) -> None:
     """Show what each series of a study was taken for and why, or say which series to take."""
     named = parse_roles(set_to or [])
-    with _ledger() as session:
+    with open_ledger() as session:
         found = find_study(session, study)
         study_id = found.id
         if named:
             person = decided_by or own_name()
             version = decide_roles(session, study_id, named, person)
             session.commit()
-            _note_decision("roles set", person, found.study_instance_uid)
+            note_decision("roles set", person, found.study_instance_uid)
             words = f"is graded anew as version {version}"
             if version is None:
                 words = "is still arriving and will be graded with these roles"
@@ -264,7 +272,7 @@ def tell_study(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Tell a study's whole story: received, series, steps, result, deliveries, events."""
-    with _ledger() as session:
+    with open_ledger() as session:
         story = tell_story(session, find_study(session, study).id)
     if as_json:
         sys.stdout.write(story_json(story) + "\n")
@@ -292,13 +300,19 @@ def migrate() -> None:
     open_installation(settings.data_folder)
     with open_database(settings) as complete, open_engine(complete) as engine:
         upgrade_schema(engine)
+        readable = readers_may_read(engine)
     console.print("the database has this version's schema")
+    if not readable:
+        console.print(READER_ADVICE, soft_wrap=True)
+
+
+app.command()(feedback)
 
 
 @app.command()
 def audit() -> None:
     """Check that no event of the audit trail was changed, removed or put in. Exit 1: one was."""
-    with _ledger() as session:
+    with open_ledger() as session:
         try:
             count = verify_audit_trail(session)
         except BrokenChainError as error:
@@ -343,37 +357,16 @@ def _refuse(sentence: str) -> None:
     sys.exit(2)
 
 
-@contextmanager
-def _ledger() -> Iterator[Session]:
-    settings = Settings()
-    if settings.database_url is None and not (settings.data_folder / "gliograde.json").exists():
-        raise DataFolderError(
-            f"there is no gliograde data folder at {settings.data_folder}; set GLIOGRADE_DATA_FOLDER"
-        )
-    with open_database(settings) as complete, open_engine(complete) as engine:
-        check_schema(engine)
-        with Session(engine) as session:
-            yield session
-
-
 def _intervene(
     decide: Callable[[Session, int, str], int], word: str, study: str, decided_by: str | None
 ) -> None:
     person = decided_by or own_name()
-    with _ledger() as session:
+    with open_ledger() as session:
         found = find_study(session, study)
         version = decide(session, found.id, person)
         session.commit()
-        _note_decision(word, person, found.study_instance_uid)
+        note_decision(word, person, found.study_instance_uid)
         console.print(f"study {found.id} is {word} and graded anew as version {version}", soft_wrap=True)
-
-
-def _note_decision(detail: str, person: str, study_instance_uid: str) -> None:
-    settings = Settings()
-    open_installation(settings.data_folder)
-    AuditSpool(settings.audit_folder).decision(
-        detail, person=person, ae_title=settings.ae_title, study_instance_uid=study_instance_uid
-    )
 
 
 def _peer(text: str) -> AllowedPeer:
