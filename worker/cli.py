@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -62,6 +62,7 @@ from worker.tables import (
 )
 from worker.version import VERSION
 from worker.wanted import Standing, Wanted
+from worker.watching import make_watch_server
 
 EXPECTED_ERRORS = (
     AssociationError,
@@ -294,6 +295,23 @@ def doctor(
 
 
 @app.command()
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 9464,
+    address: Annotated[str, typer.Option(help="Address to listen on; it has no login.")] = "127.0.0.1",
+) -> None:
+    """Serve /metrics for Prometheus, /live and /ready until Ctrl-C."""
+    settings = Settings()
+    with suppress(KeyboardInterrupt), open_database(settings) as complete, open_engine(complete) as engine:
+        try:
+            server = make_watch_server(engine, settings, address, port)
+        except OSError as error:
+            _refuse(f"can't listen on {address}:{port}: {error.strerror}")
+        with server:
+            console.print(f"metrics on http://{address}:{server.server_port}/metrics", soft_wrap=True)
+            server.serve_forever()
+
+
+@app.command()
 def migrate() -> None:
     """Bring the database to this version's schema."""
     settings = Settings()
@@ -352,7 +370,7 @@ def main() -> None:
         _refuse(f"PostgreSQL can't be reached: {error.orig}")
 
 
-def _refuse(sentence: str) -> None:
+def _refuse(sentence: str) -> NoReturn:
     sys.stderr.write(f"gliograde: {sentence}\n")
     sys.exit(2)
 

@@ -3,19 +3,19 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, Engine, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
 
 from worker.database import DestinationState, Heartbeat, Job, Study, StudyVersion
 from worker.findings import Finding, failed, ok, warning
-from worker.heartbeat import silent_workers
+from worker.heartbeat import MISSED_BEATS, silent_workers
+from worker.queries import is_newest_version
 from worker.schema import SchemaError, check_schema
 from worker.settings import Settings
 from worker.states import ACTIVE, STEPS, JobState, StudyState
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
 """Beyond it, times of receiving and of the audit trail can't be laid beside those of the ledger."""
-SILENT_AFTER_BEATS = 6
 WAITING_LONG = timedelta(hours=1)
 
 
@@ -30,7 +30,7 @@ def examine_ledger(engine: Engine, settings: Settings) -> Iterator[Finding]:
         version = session.scalar(select(func.current_setting("server_version")))
         yield ok("database", f"PostgreSQL {version}, schema as this version wants it")
         yield _clock(session)
-        yield from _workers(session, settings.heartbeat_interval * SILENT_AFTER_BEATS)
+        yield from _workers(session, settings.heartbeat_interval * MISSED_BEATS)
         yield from _failing_destinations(session)
         yield _held(session)
         yield _waiting(session)
@@ -88,7 +88,7 @@ def _held(session: Session) -> Finding:
         .select_from(Job)
         .join(StudyVersion, StudyVersion.id == Job.study_version_id)
         .join(Study, Study.id == StudyVersion.study_id)
-        .where(Job.state == JobState.HELD, Study.state != StudyState.HELD, ~_has_newer_version())
+        .where(Job.state == JobState.HELD, Study.state != StudyState.HELD, is_newest_version())
     ).one()
     studies = session.scalars(
         select(func.count()).select_from(Study).where(Study.state == StudyState.HELD)
@@ -99,17 +99,6 @@ def _held(session: Session) -> Finding:
         "held",
         f"{studies} studies of doubtful identity and {jobs} jobs wait for a person",
         "`gliograde status` says why; `gliograde study ID` tells one study's story",
-    )
-
-
-def _has_newer_version() -> ColumnElement[bool]:
-    """A later version of the study has taken the job's place."""
-    newer = aliased(StudyVersion)
-    return (
-        select(newer.id)
-        .where(newer.study_id == StudyVersion.study_id, newer.number > StudyVersion.number)
-        .correlate(StudyVersion)
-        .exists()
     )
 
 

@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session, aliased
 
 from model.grade import Contrast, Grade
 from worker.database import (
@@ -153,6 +153,13 @@ def state_counts(session: Session) -> dict[JobState, int]:
     """How many jobs are in each state."""
     rows = session.execute(select(Job.state, func.count()).group_by(Job.state))
     return {state: count for state, count in rows}  # noqa: C416 - rows aren't tuples to a type checker
+
+
+def is_newest_version() -> ColumnElement[bool]:
+    """No later version of the study has taken this StudyVersion's place."""
+    newer = aliased(StudyVersion)
+    later = (newer.study_id == StudyVersion.study_id) & (newer.number > StudyVersion.number)
+    return ~select(newer.id).where(later).correlate(StudyVersion).exists()
 
 
 def _add_details(session: Session, by_job: dict[int, StudyStanding]) -> None:
