@@ -38,6 +38,7 @@ class AuditEventId(StrEnum):
     APPLICATION_ACTIVITY = "110100"
     BEGIN_TRANSFERRING = "110102"
     INSTANCES_TRANSFERRED = "110104"
+    PROCEDURE_RECORD = "110111"
     SECURITY_ALERT = "110113"
 
     @property
@@ -50,6 +51,7 @@ _MEANINGS: Final = {
     AuditEventId.APPLICATION_ACTIVITY: "Application Activity",
     AuditEventId.BEGIN_TRANSFERRING: "Begin Transferring DICOM Instances",
     AuditEventId.INSTANCES_TRANSFERRED: "DICOM Instances Transferred",
+    AuditEventId.PROCEDURE_RECORD: "Procedure Record",
     AuditEventId.SECURITY_ALERT: "Security Alert",
 }
 
@@ -67,8 +69,9 @@ class AuditOutcome(IntEnum):
 class AuditEvent:
     """One line of the trail.
 
-    `source` and `target` are AE titles, `address` is the peer's. `detail` is a word or two of ours, never
-    text of a data set. `instances` counts objects by SOP class, `repeated` the equal alerts left out before.
+    `source` and `target` are AE titles, `address` is the peer's; of a decision `source` is the person.
+    `detail` is a word or two of ours, never text of a data set. `instances` counts objects by SOP class,
+    `repeated` the equal alerts left out before.
     """
 
     event_id: AuditEventId
@@ -133,6 +136,18 @@ class AuditSpool:
     def activity(self, detail: str, ae_title: str) -> None:
         """Write that a part of the service started or stopped."""
         self.write(AuditEvent(event_id=AuditEventId.APPLICATION_ACTIVITY, detail=detail, source=ae_title))
+
+    def decision(self, detail: str, *, person: str, ae_title: str, study_instance_uid: str) -> None:
+        """Write what a person decided on a study."""
+        self.write(
+            AuditEvent(
+                event_id=AuditEventId.PROCEDURE_RECORD,
+                detail=detail,
+                source=person,
+                target=ae_title,
+                study_instance_uid=study_instance_uid,
+            )
+        )
 
     def _append(self, body: bytes) -> None:
         # a forked child must not go on with its parent's chain

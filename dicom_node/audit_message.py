@@ -14,6 +14,7 @@ _ACTIONS: Final = {
     AuditEventId.APPLICATION_ACTIVITY: "E",
     AuditEventId.BEGIN_TRANSFERRING: "E",
     AuditEventId.INSTANCES_TRANSFERRED: "C",
+    AuditEventId.PROCEDURE_RECORD: "U",
     AuditEventId.SECURITY_ALERT: "E",
 }
 _TYPE_CODES: Final = {"started": ("110120", "Application Start"), "stopped": ("110121", "Application Stop")}

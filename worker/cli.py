@@ -5,12 +5,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import timedelta
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -32,21 +33,38 @@ from dicom_node.scu import AssociationError, Destination
 from dicom_node.settings import AllowedPeer, settings_line
 from dicom_node.show import ShowError, show_report
 from model.card import CheckpointError
+from model.grade import Grade
 from worker.audit import verify_audit_trail
+from worker.cli_feedback import feedback
+from worker.cli_ledger import note_decision, open_ledger
 from worker.conformance import conformance_statement
 from worker.decisions import RolesError, decide_roles, find_study, own_name, parse_roles, series_standings
 from worker.demo import DemoFolderError, DemoOptions, DemoTimeoutError, run_demo
 from worker.demo_study import SendingError
+from worker.doctor import examine, is_well
 from worker.embedded import EmbeddedServerError
 from worker.incoming import NoDicomError
+from worker.interventions import InterventionError, release_study, retry_study
 from worker.node import DataFolderError, MissingServiceError, open_installation
 from worker.processes import NotReadyError, ProcessEndedError
 from worker.queries import state_counts, study_standings
-from worker.schema import SchemaError, check_schema, upgrade_schema
+from worker.schema import SchemaError, readers_may_read, upgrade_schema
 from worker.services import open_database, open_engine, run_services
 from worker.settings import Settings
-from worker.tables import result_records, results_table, roles_table, status_table, to_csv, to_json
+from worker.story_page import story_json, story_page
+from worker.study_story import tell_story
+from worker.tables import (
+    findings_page,
+    result_records,
+    results_table,
+    roles_table,
+    status_table,
+    to_csv,
+    to_json,
+)
 from worker.version import VERSION
+from worker.wanted import Standing, Wanted
+from worker.watching import make_watch_server
 
 EXPECTED_ERRORS = (
     AssociationError,
@@ -55,6 +73,7 @@ EXPECTED_ERRORS = (
     DemoFolderError,
     DemoTimeoutError,
     EmbeddedServerError,
+    InterventionError,
     MissingServiceError,
     NoDicomError,
     NotReadyError,
@@ -67,6 +86,12 @@ EXPECTED_ERRORS = (
 )
 """What a person can mend: told in one line, without a traceback."""
 
+READER_ADVICE = (
+    "analysts can't read the views yet: let an administrator of the database run "
+    "CREATE ROLE gliograde_reader; GRANT SELECT ON v_results, v_turnaround, v_failures, v_model_agreement, "
+    "v_known_grades TO gliograde_reader"
+)
+
 app = typer.Typer(
     help="Grade gliomas in brain MR studies, beside a PACS. Research use only.",
     no_args_is_help=True,
@@ -74,6 +99,12 @@ app = typer.Typer(
 )
 # a log file or a pipe has no width of its own
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
+
+
+StudyName = Annotated[
+    str, typer.Argument(metavar="STUDY", help="Number of the study, as `status` shows it, or its UID.")
+]
+DecidedBy = Annotated[str | None, typer.Option("--by", help="Who says so; by default the user's name.")]
 
 
 class Format(StrEnum):
@@ -138,7 +169,7 @@ def status(
     limit: Annotated[int, typer.Option(min=1, help="Newest studies to show.")] = 20,
 ) -> None:
     """Show where each study stands."""
-    with _ledger() as session:
+    with open_ledger() as session:
         if as_json:
             counts = {str(state): count for state, count in state_counts(session).items()}
             studies = result_records(study_standings(session, limit))
@@ -155,13 +186,39 @@ def status(
 
 
 @app.command()
-def results(
+def results(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     output: Annotated[Format, typer.Option("--format", help="How to print them.")] = Format.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Received on this day (UTC) or later.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Received on this day (UTC) or earlier.")
+    ] = None,
+    state: Annotated[Standing | None, typer.Option(help="Where the study stands.")] = None,
+    grade: Annotated[Grade | None, typer.Option(help="What it was graded.", case_sensitive=False)] = None,
+    model: Annotated[
+        str | None, typer.Option(help='Name of the model, or "name version" as in the table.')
+    ] = None,
+    minimum: Annotated[
+        float | None, typer.Option("--min-probability", min=0, max=1, help="P(HGG) at least.")
+    ] = None,
+    maximum: Annotated[
+        float | None, typer.Option("--max-probability", min=0, max=1, help="P(HGG) at most.")
+    ] = None,
 ) -> None:
-    """Print the result of every study."""
-    with _ledger() as session:
-        standings = study_standings(session)
+    """Print the result of every study, or of those that the options name."""
+    wanted = Wanted(
+        since=since and since.date(),
+        until=until and until.date(),
+        state=state,
+        grade=grade,
+        model=model,
+        minimum_probability=minimum,
+        maximum_probability=maximum,
+    )
+    with open_ledger() as session:
+        standings = study_standings(session, wanted=wanted)
     if as_json or output is Format.JSON:
         sys.stdout.write(to_json(standings) + "\n")
     elif output is Format.CSV:
@@ -172,7 +229,7 @@ def results(
 
 @app.command()
 def roles(
-    study: Annotated[str, typer.Argument(help="Number of the study, as `status` shows it, or its UID.")],
+    study: StudyName,
     set_to: Annotated[
         list[str] | None,
         typer.Option(
@@ -181,17 +238,18 @@ def roles(
             help="Take a series, by number or UID, for flair, t1ce or t2, and grade anew. Repeat for more.",
         ),
     ] = None,
-    decided_by: Annotated[
-        str | None, typer.Option("--by", help="Who says so; by default the user's name.")
-    ] = None,
+    decided_by: DecidedBy = None,
 ) -> None:
     """Show what each series of a study was taken for and why, or say which series to take."""
     named = parse_roles(set_to or [])
-    with _ledger() as session:
-        study_id = find_study(session, study).id
+    with open_ledger() as session:
+        found = find_study(session, study)
+        study_id = found.id
         if named:
-            version = decide_roles(session, study_id, named, decided_by or own_name())
+            person = decided_by or own_name()
+            version = decide_roles(session, study_id, named, person)
             session.commit()
+            note_decision("roles set", person, found.study_instance_uid)
             words = f"is graded anew as version {version}"
             if version is None:
                 words = "is still arriving and will be graded with these roles"
@@ -201,19 +259,81 @@ def roles(
 
 
 @app.command()
+def retry(study: StudyName, decided_by: DecidedBy = None) -> None:
+    """Grade a study anew whose job was held or not gradable, once the cause is gone."""
+    _intervene(retry_study, "retried", study, decided_by)
+
+
+@app.command()
+def release(study: StudyName, decided_by: DecidedBy = None) -> None:
+    """Take a study as it is that is held as incomplete. A doubt about identity can't be released."""
+    _intervene(release_study, "released", study, decided_by)
+
+
+@app.command("study")
+def tell_study(
+    study: StudyName,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Tell a study's whole story: received, series, steps, result, deliveries, events."""
+    with open_ledger() as session:
+        story = tell_story(session, find_study(session, study).id)
+    if as_json:
+        sys.stdout.write(story_json(story) + "\n")
+    else:
+        console.print(story_page(story))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Look at everything the service needs and say what to do. Changes nothing. Exit 1: something failed."""
+    findings = examine(Settings())
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
+    else:
+        console.print(findings_page(findings), soft_wrap=True)
+    raise typer.Exit(0 if is_well(findings) else 1)
+
+
+@app.command()
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 9464,
+    address: Annotated[str, typer.Option(help="Address to listen on; it has no login.")] = "127.0.0.1",
+) -> None:
+    """Serve /metrics for Prometheus, /live and /ready until Ctrl-C."""
+    settings = Settings()
+    with suppress(KeyboardInterrupt), open_database(settings) as complete, open_engine(complete) as engine:
+        try:
+            server = make_watch_server(engine, settings, address, port)
+        except OSError as error:
+            _refuse(f"can't listen on {address}:{port}: {error.strerror}")
+        with server:
+            console.print(f"metrics on http://{address}:{server.server_port}/metrics", soft_wrap=True)
+            server.serve_forever()
+
+
+@app.command()
 def migrate() -> None:
     """Bring the database to this version's schema."""
     settings = Settings()
     open_installation(settings.data_folder)
     with open_database(settings) as complete, open_engine(complete) as engine:
         upgrade_schema(engine)
+        readable = readers_may_read(engine)
     console.print("the database has this version's schema")
+    if not readable:
+        console.print(READER_ADVICE, soft_wrap=True)
+
+
+app.command()(feedback)
 
 
 @app.command()
 def audit() -> None:
     """Check that no event of the audit trail was changed, removed or put in. Exit 1: one was."""
-    with _ledger() as session:
+    with open_ledger() as session:
         try:
             count = verify_audit_trail(session)
         except BrokenChainError as error:
@@ -267,22 +387,21 @@ def main() -> None:
         _refuse(f"PostgreSQL can't be reached: {error.orig}")
 
 
-def _refuse(sentence: str) -> None:
+def _refuse(sentence: str) -> NoReturn:
     sys.stderr.write(f"gliograde: {sentence}\n")
     sys.exit(2)
 
 
-@contextmanager
-def _ledger() -> Iterator[Session]:
-    settings = Settings()
-    if settings.database_url is None and not (settings.data_folder / "gliograde.json").exists():
-        raise DataFolderError(
-            f"there is no gliograde data folder at {settings.data_folder}; set GLIOGRADE_DATA_FOLDER"
-        )
-    with open_database(settings) as complete, open_engine(complete) as engine:
-        check_schema(engine)
-        with Session(engine) as session:
-            yield session
+def _intervene(
+    decide: Callable[[Session, int, str], int], word: str, study: str, decided_by: str | None
+) -> None:
+    person = decided_by or own_name()
+    with open_ledger() as session:
+        found = find_study(session, study)
+        version = decide(session, found.id, person)
+        session.commit()
+        note_decision(word, person, found.study_instance_uid)
+        console.print(f"study {found.id} is {word} and graded anew as version {version}", soft_wrap=True)
 
 
 def _peer(text: str) -> AllowedPeer:

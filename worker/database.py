@@ -26,6 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from dicom_node.series_rules import SeriesRole as Role
 from model.grade import Contrast, Grade
+from worker.comments import apply_comments
 from worker.states import (
     ACTIVE,
     UNDELIVERED,
@@ -34,6 +35,7 @@ from worker.states import (
     JobState,
     StepOutcome,
     StudyState,
+    WorkWord,
 )
 
 NAMING = {
@@ -57,7 +59,7 @@ def _text_enum(words: type[StrEnum]) -> Enum:
     )
 
 
-_WORDS = (StudyState, Completeness, JobState, DeliveryState, StepOutcome, Contrast, Grade, Role)
+_WORDS = (StudyState, Completeness, JobState, DeliveryState, StepOutcome, WorkWord, Contrast, Grade, Role)
 
 
 class Base(DeclarativeBase):
@@ -84,7 +86,7 @@ class Study(Base):
     patient_name: Mapped[str]
     patient_birth_date: Mapped[str]
     patient_sex: Mapped[str]
-    accession_number: Mapped[str]
+    accession_number: Mapped[str] = mapped_column(index=True)
     study_date: Mapped[str]
     study_description: Mapped[str]
     state: Mapped[StudyState] = mapped_column(default=StudyState.OPEN)
@@ -187,8 +189,8 @@ class Result(Base):
     checkpoint_sha256: Mapped[str]
     trained_on_simulated: Mapped[bool]
     pipeline_version: Mapped[str]
-    predecessor_id: Mapped[int | None] = mapped_column(ForeignKey("result.id"))
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    predecessor_id: Mapped[int | None] = mapped_column(ForeignKey("result.id"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
     __table_args__ = (CheckConstraint("probability BETWEEN 0 AND 1", name="probability"),)
 
@@ -223,6 +225,8 @@ class Job(Base):
             "hinted_at",
             postgresql_where=f"state IN ({', '.join(repr(state.value) for state in ACTIVE)})",
         ),
+        Index(None, "ended_at"),
+        Index("ix_job_failed", "ended_at", postgresql_where="state IN ('held', 'not_gradable')"),
     )
 
 
@@ -280,6 +284,18 @@ class RoleDecision(Base):
     contrast: Mapped[Contrast]
     series_id: Mapped[int] = mapped_column(ForeignKey("series.id"))
     part: Mapped[str]
+    decided_by: Mapped[str]
+    decided_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class WorkDecision(Base):
+    """A person's word that a study is put to work again; a row is never changed."""
+
+    __tablename__ = "work_decision"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
+    decision: Mapped[WorkWord]
     decided_by: Mapped[str]
     decided_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -381,6 +397,7 @@ class Delivery(Base):
             "not_before",
             postgresql_where=f"state IN ({', '.join(repr(state.value) for state in UNDELIVERED)})",
         ),
+        Index("ix_delivery_failed", "id", postgresql_where="state = 'failed'"),
     )
 
 
@@ -425,6 +442,22 @@ class Heartbeat(Base):
     queues: Mapped[str]
     started_at: Mapped[datetime]
     beaten_at: Mapped[datetime]
+
+
+class Feedback(Base):
+    """What is known of a study's grade from elsewhere; a row is never changed, the newest counts."""
+
+    __tablename__ = "feedback"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
+    grade: Mapped[Grade]
+    source: Mapped[str]
+    given_by: Mapped[str]
+    given_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+apply_comments(Base.metadata)
 
 
 def create_ledger_engine(database_url: str, **options: Any) -> Engine:  # noqa: ANN401 - SQLAlchemy's own

@@ -6,14 +6,23 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from worker import ledger
 from worker.completeness import is_past, sources_of
-from worker.database import Instance, Job, ManifestEntry, RoleDecision, Series, Study, StudyVersion
-from worker.indexing import hold_study
+from worker.database import (
+    Instance,
+    Job,
+    ManifestEntry,
+    RoleDecision,
+    Series,
+    Study,
+    StudyVersion,
+    WorkDecision,
+)
+from worker.indexing import INCOMPLETE, hold_study
 from worker.settings import Settings
 from worker.states import Completeness, StudyState
 
@@ -58,7 +67,9 @@ def freeze_complete_studies(
     for study in quiet:
         completeness = _completeness(session, study, rule, being_sent)
         if completeness is Completeness.UNVERIFIED and rule.hold_incomplete:
-            hold_study(session, study, "incomplete: the longest wait is over and its source has not agreed")
+            hold_study(
+                session, study, f"{INCOMPLETE}: the longest wait is over and its source has not agreed"
+            )
         elif completeness is not None:
             _freeze(session, study, completeness)
             frozen.append(study.id)
@@ -66,7 +77,7 @@ def freeze_complete_studies(
 
 
 def freeze_decisions(session: Session, study: Study) -> int:
-    """Freeze a stable study anew after a person set roles; returns the new version's number."""
+    """Freeze a stable study anew after a person decided; returns the new version's number."""
     newest = session.scalars(
         select(StudyVersion)
         .where(StudyVersion.study_id == study.id)
@@ -77,13 +88,26 @@ def freeze_decisions(session: Session, study: Study) -> int:
     return newest.number + 1
 
 
-def manifest_digest(instances: Iterable[tuple[str, str]], decision_ids: Sequence[int] = ()) -> str:
-    """SHA-256 over the sorted (SOP Instance UID, content SHA-256) pairs and the roles set by persons.
+def freeze_released(session: Session, study: Study) -> int:
+    """Freeze a study that a person took as it is, complete or not; returns the new version's number."""
+    _freeze(session, study, Completeness.UNVERIFIED)
+    return session.scalars(
+        select(func.max(StudyVersion.number)).where(StudyVersion.study_id == study.id)
+    ).one()
 
-    Each decision counts as itself: the same role set again is a new version.
+
+def manifest_digest(
+    instances: Iterable[tuple[str, str]],
+    decision_ids: Sequence[int] = (),
+    work_decision_ids: Sequence[int] = (),
+) -> str:
+    """SHA-256 over the sorted (SOP Instance UID, content SHA-256) pairs and what persons decided.
+
+    Each decision counts as itself: the same role set again, and each retry, is a new version.
     """
     lines = sorted(f"{sop_instance_uid}\0{sha256}\n" for sop_instance_uid, sha256 in instances)
     lines += [f"decision\0{decision_id}\n" for decision_id in sorted(decision_ids)]
+    lines += [f"work\0{decision_id}\n" for decision_id in sorted(work_decision_ids)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -112,7 +136,10 @@ def _freeze(session: Session, study: Study, completeness: Completeness) -> None:
     ).all()
     versions = session.scalars(select(StudyVersion).where(StudyVersion.study_id == study.id)).all()
     decisions = session.scalars(select(RoleDecision.id).where(RoleDecision.study_id == study.id)).all()
-    digest = manifest_digest([(row.sop_instance_uid, row.sha256) for row in instances], decisions)
+    work_decisions = session.scalars(select(WorkDecision.id).where(WorkDecision.study_id == study.id)).all()
+    digest = manifest_digest(
+        [(row.sop_instance_uid, row.sha256) for row in instances], decisions, work_decisions
+    )
     study.state = StudyState.STABLE
     if any(version.manifest_sha256 == digest for version in versions):
         return

@@ -15,6 +15,8 @@ from sqlalchemy.orm import Session
 from worker.database import Heartbeat, Job
 
 FORGOTTEN_AFTER = timedelta(days=1)
+MISSED_BEATS = 6
+"""A worker that has not beaten for so many intervals is said to be silent."""
 
 
 def own_name() -> str:

@@ -45,6 +45,8 @@ HEADER_KEYWORDS = [
     "SeriesNumber",
     "SeriesDescription",
 ]
+INCOMPLETE = "incomplete"
+"""First word of the one reason to hold a study that says nothing against its identity."""
 _BIGINT = range(-(2**63), 2**63)
 
 Received = tuple[SpoolEntry, Dataset]
@@ -93,11 +95,19 @@ def index_instance(session: Session, spool: Spool, entry: SpoolEntry, header: Da
 
 
 def hold_study(session: Session, study: Study, reason: str) -> None:
-    """Stop a study, and all work on it, until a person has looked."""
-    if study.state is not StudyState.HELD:
+    """Stop a study, and all work on it, until a person has looked.
+
+    The first reason stays, unless a doubt about identity comes to one that lacked instances.
+    """
+    if study.state is not StudyState.HELD or is_held_as_incomplete(study):
         logger.error("study %d is held: %s", study.id, reason)
         study.state, study.hold_reason = StudyState.HELD, reason
         ledger.hold_jobs_of_study(session, study.id, reason)
+
+
+def is_held_as_incomplete(study: Study) -> bool:
+    """Whether the study is held, and nothing but its completeness is in doubt."""
+    return study.state is StudyState.HELD and (study.hold_reason or "").startswith(f"{INCOMPLETE}:")
 
 
 def _index_batch(sessions: sessionmaker[Session], spool: Spool, received: Sequence[Received]) -> int:

@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session, aliased
 
 from model.grade import Contrast, Grade
 from worker.database import (
@@ -22,6 +22,9 @@ from worker.database import (
     StudyVersion,
 )
 from worker.states import DELIVERED, Completeness, DeliveryState, JobState, StepOutcome, StudyState
+from worker.wanted import Wanted
+
+EVERY_STUDY = Wanted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,10 @@ class StudyStanding:
         return made, self.deliveries.total()
 
 
-def study_standings(session: Session, limit: int | None = None) -> list[StudyStanding]:
-    """Every study with its newest job, newest study first."""
+def study_standings(
+    session: Session, limit: int | None = None, wanted: Wanted = EVERY_STUDY
+) -> list[StudyStanding]:
+    """Every study that is wanted with its newest job, newest study first."""
     newest = (
         select(StudyVersion.study_id, func.max(StudyVersion.number).label("number"))
         .group_by(StudyVersion.study_id)
@@ -133,6 +138,7 @@ def study_standings(session: Session, limit: int | None = None) -> list[StudySta
         .outerjoin(Job, Job.study_version_id == StudyVersion.id)
         .outerjoin(PreprocessingQuality, PreprocessingQuality.job_id == Job.id)
         .outerjoin(Result, Result.id == Job.result_id)
+        .where(*wanted.conditions())
         .order_by(Study.id.desc())
         .limit(limit)
     ).mappings()
@@ -147,6 +153,13 @@ def state_counts(session: Session) -> dict[JobState, int]:
     """How many jobs are in each state."""
     rows = session.execute(select(Job.state, func.count()).group_by(Job.state))
     return {state: count for state, count in rows}  # noqa: C416 - rows aren't tuples to a type checker
+
+
+def is_newest_version() -> ColumnElement[bool]:
+    """No later version of the study has taken this StudyVersion's place."""
+    newer = aliased(StudyVersion)
+    later = (newer.study_id == StudyVersion.study_id) & (newer.number > StudyVersion.number)
+    return ~select(newer.id).where(later).correlate(StudyVersion).exists()
 
 
 def _add_details(session: Session, by_job: dict[int, StudyStanding]) -> None:

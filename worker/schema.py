@@ -31,6 +31,19 @@ def check_schema(engine: Engine) -> None:
         _compare(MigrationContext.configure(connection).get_current_revision())
 
 
+def readers_may_read(engine: Engine) -> bool:
+    """Whether the role `gliograde_reader` exists and may read the views."""
+    with engine.connect() as connection:
+        return bool(
+            connection.scalar(
+                text(
+                    "SELECT has_table_privilege(rolname, 'v_results', 'SELECT') "
+                    "FROM pg_roles WHERE rolname = 'gliograde_reader'"
+                )
+            )
+        )
+
+
 def check_revision(session: Session) -> None:
     """Do as `check_schema`, in a transaction that is open: a process may outlive an upgrade."""
     _compare(session.scalar(text("SELECT version_num FROM alembic_version")))

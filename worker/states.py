@@ -88,6 +88,15 @@ class StepOutcome(StrEnum):
     FAILED = "failed"
 
 
+class WorkWord(StrEnum):
+    """What a person can say to a study that stands still."""
+
+    RETRY = "retry"
+    """Its newest job was held or found nothing gradable, and the cause is gone."""
+    RELEASE = "release"
+    """It was held as incomplete, and is taken as it is."""
+
+
 _STOPPED = frozenset({JobState.HELD, JobState.SUPERSEDED})
 
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {

@@ -13,6 +13,7 @@ from dicom_node.series_rules import SeriesRole
 from model.card import SIMULATED_STATEMENT
 from model.grade import Contrast
 from worker.decisions import SeriesStanding
+from worker.findings import Finding, Verdict
 from worker.queries import StudyStanding
 from worker.states import JobState, StudyState
 
@@ -22,6 +23,12 @@ STATE_STYLES = {
     JobState.NOT_GRADABLE: "yellow",
     JobState.HELD: "red",
     JobState.SUPERSEDED: "dim",
+}
+VERDICT_STYLES = {
+    Verdict.OK: "green",
+    Verdict.WARNING: "yellow",
+    Verdict.FAILED: "red",
+    Verdict.SKIPPED: "dim",
 }
 
 
@@ -64,6 +71,18 @@ def roles_table(study_id: int, standings: Sequence[SeriesStanding]) -> Table:
             _why(item),
         )
     return table
+
+
+def findings_page(findings: Sequence[Finding]) -> Text:
+    """One line for what is in order; under what isn't, a second one that says what to do."""
+    page = Text()
+    for finding in findings:
+        page.append(f"{finding.verdict:8}", style=VERDICT_STYLES[finding.verdict])
+        page.append(f"{finding.check}: {finding.detail}\n")
+        if finding.advice:
+            page.append(f"{'':8}→ {finding.advice}\n")
+    page.rstrip()
+    return page
 
 
 def _taken_for(item: SeriesStanding) -> Text:

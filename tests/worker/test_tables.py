@@ -1,16 +1,25 @@
 import csv
 import io
 import json
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from rich.console import Console
+from sqlalchemy import update
 
+from model.grade import Grade
+from tests.command import gliograde
 from tests.worker.deliveries import job_to_deliver, make_object
 from tests.worker.test_delivering import deliver_step
 from tests.worker.test_indexing import make_study
+from worker.database import Study
 from worker.queries import state_counts, study_standings
 from worker.states import JobState
 from worker.tables import COLUMNS, result_records, results_table, status_table, to_csv, to_json
+from worker.wanted import Standing, Wanted
+
+DAY = timedelta(days=1)
+TODAY = datetime.now(UTC).date()
 
 
 @pytest.fixture
@@ -63,3 +72,62 @@ def test_the_status_table_shows_nothing_of_a_patient(standings):
 def test_without_results_there_is_still_a_heading():
     assert to_csv([]).strip().split(",") == list(COLUMNS)
     assert json.loads(to_json([])) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (Wanted(), [2, 1]),
+        (Wanted(grade=Grade.HGG), [1]),
+        (Wanted(grade=Grade.LGG), []),
+        (Wanted(state=Standing.HELD), [2]),
+        (Wanted(state=Standing.DONE), [1]),
+        (Wanted(state=Standing.ARRIVING), []),
+        (Wanted(minimum_probability=0.9), [1]),
+        (Wanted(minimum_probability=0.91), []),
+        (Wanted(maximum_probability=0.89), []),
+        (Wanted(minimum_probability=0.5, maximum_probability=0.95), [1]),
+        (Wanted(since=TODAY - DAY, until=TODAY + DAY), [2, 1]),
+        (Wanted(since=TODAY + 2 * DAY), []),
+        (Wanted(until=TODAY - 2 * DAY), []),
+        (Wanted(model="gliograde-simulated"), [1]),
+        (Wanted(model="gliograde"), []),
+    ],
+)
+def test_results_are_filtered(make_node, wanted, expected):
+    node = make_node()
+    deliver_step(node, job_to_deliver(node, make_object()))
+    for patient in ("P1", "P2"):
+        make_study(node.sessions, node.spool, 1, study="9.9", series="9.9.1", PatientID=patient)
+    with node.sessions() as session:
+        assert [item.study_id for item in study_standings(session, wanted=wanted)] == expected
+        name = f"{node.card.name} {node.card.version}"
+        assert len(study_standings(session, wanted=Wanted(model=name))) == 1
+
+
+def test_days_are_whole_and_included(make_node):
+    node = make_node()
+    make_study(node.sessions, node.spool, 1)
+    with node.sessions.begin() as session:
+        session.execute(update(Study).values(first_instance_at=datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC)))
+    with node.sessions() as session:
+        first, second = date(2026, 3, 1), date(2026, 3, 2)
+        assert len(study_standings(session, wanted=Wanted(since=first, until=first))) == 1
+        assert study_standings(session, wanted=Wanted(since=second)) == []
+
+
+def test_the_command_filters(make_node, database_url):
+    node = make_node()
+    deliver_step(node, job_to_deliver(node, make_object()))
+    environment = {
+        "GLIOGRADE_DATABASE_URL": database_url,
+        "GLIOGRADE_DATA_FOLDER": str(node.settings.data_folder),
+    }
+
+    def ask(*options):
+        shown = gliograde("results", "--json", *options, **environment)
+        assert shown.returncode == 0, shown.stderr
+        return len(json.loads(shown.stdout))
+
+    assert ask("--grade", "hgg", "--since", "2020-01-01", "--min-probability", "0.5", "--state", "done") == 1
+    assert ask("--until", "2020-01-01") == 0

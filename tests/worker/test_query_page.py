@@ -1,0 +1,110 @@
+"""The page of queries, run as the role that it is written for, and the feedback it asks about."""
+
+import re
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, text, update
+from sqlalchemy.exc import ProgrammingError
+
+from tests.command import gliograde
+from tests.worker.deliveries import job_to_deliver, make_object
+from tests.worker.test_delivering import deliver_step
+from tests.worker.test_indexing import make_study
+from worker.audit import copy_audit_trail
+from worker.database import AuditRecord, Result
+from worker.schema import readers_may_read
+
+PAGE = Path(__file__).parents[2] / "docs" / "query.md"
+QUERIES = dict(re.findall(r"## ([^\n]+)\n(?:(?!\n## ).)*?```sql\n(.*?)```", PAGE.read_text(), re.DOTALL))
+
+
+@pytest.fixture
+def node(make_node):
+    node = make_node()
+    deliver_step(node, job_to_deliver(node, make_object()))
+    with node.sessions.begin() as session:
+        session.execute(update(Result).values(created_at=func.now()))
+    return node
+
+
+@pytest.fixture
+def ask(engine):
+    """Ask as an analyst would."""
+
+    def run(query):
+        with engine.begin() as connection:
+            connection.execute(text("SET LOCAL ROLE gliograde_reader"))
+            return connection.execute(text(query)).mappings().all()
+
+    return run
+
+
+def command(node, database_url, *arguments):
+    return gliograde(
+        *arguments,
+        GLIOGRADE_DATABASE_URL=database_url,
+        GLIOGRADE_DATA_FOLDER=str(node.settings.data_folder),
+    )
+
+
+def test_each_section_has_a_query():
+    assert list(QUERIES) == re.findall(r"^## (.+)$", PAGE.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("title", QUERIES)
+def test_each_query_runs(node, ask, title):
+    ask(QUERIES[title])
+
+
+def test_a_result_its_turnaround_and_a_held_study_are_found(node, ask):
+    for patient in ("P1", "P2"):
+        make_study(node.sessions, node.spool, 1, study="9.9", series="9.9.1", PatientID=patient)
+    (result,) = ask(QUERIES["Last month's results"])
+    assert (result["grade"], result["probability"]) == ("HGG", pytest.approx(0.9))
+    assert ask(QUERIES["Turnaround"])[0]["count"] == 1
+    (failure,) = ask(QUERIES["What waits for a person"])
+    assert (failure["kind"], failure["reason_code"]) == ("study", "study_held")
+
+
+def test_results_of_other_weights_are_compared(node, ask, sessions):
+    with sessions.begin() as session:
+        columns = {
+            column.name: getattr(session.get_one(Result, 1), column.name)
+            for column in Result.__table__.columns
+            if column.name not in ("id", "created_at")
+        }
+        changes = {"result_uid": "other", "checkpoint_sha256": "other", "grade": "LGG", "probability": 0.2}
+        session.add(Result(**(columns | changes)))
+    (row,) = ask(QUERIES["Do two models agree"])
+    assert (row["count"], row["agreement"], row["mean_change"]) == (1, 0, pytest.approx(0.7))
+
+
+def test_feedback_makes_accuracy_one_query_and_the_newest_word_counts(node, database_url, ask, sessions):
+    query = QUERIES["Accuracy on the site's own patients"]
+    assert ask(query) == []
+    told = command(node, database_url, "feedback", 1, "--grade", "LGG")
+    assert (told.returncode, told.stdout) == (0, "study 1 is known as LGG from pathology\n")
+    assert ask(query)[0]["accuracy"] == 0
+    command(node, database_url, "feedback", 1, "--grade", "HGG", "--by", "pathologist")
+    (row,) = ask(query)
+    assert (row["known"], row["accuracy"], row["sensitivity"], row["specificity"]) == (1, 1, 1, None)
+    copy_audit_trail(node)
+    with sessions() as session:
+        bodies = [record.body for record in session.query(AuditRecord)]
+    assert any("feedback given" in body and "pathologist" in body and "1.2.3" in body for body in bodies)
+
+
+def test_a_reader_sees_views_and_no_table(engine, ask):
+    assert readers_may_read(engine)
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        ask("SELECT patient_name FROM study")
+
+
+def test_without_the_role_migrating_says_so(engine, node, database_url):
+    assert "analysts" not in command(node, database_url, "migrate").stdout
+    with engine.begin() as connection:
+        connection.execute(text("REVOKE SELECT ON v_results FROM gliograde_reader"))
+    told = command(node, database_url, "migrate")
+    assert told.returncode == 0
+    assert "analysts can't read the views yet" in told.stdout
