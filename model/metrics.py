@@ -4,6 +4,7 @@ HGG is the positive class. A number that a cohort can't give, as sensitivity wit
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,8 @@ class Estimate(NamedTuple):
     high: float
 
 
-class Confusion(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Confusion:
     """Patients by what they are and what they are called."""
 
     hgg_called_hgg: int
@@ -44,9 +46,14 @@ class Confusion(NamedTuple):
         )
 
     @property
+    def patients(self) -> int:
+        """All of them."""
+        return self.hgg_called_hgg + self.lgg_called_hgg + self.lgg_called_lgg + self.hgg_called_lgg
+
+    @property
     def accuracy(self) -> float:
         """Share called what they are."""
-        return _share(self.hgg_called_hgg + self.lgg_called_lgg, sum(self))
+        return _share(self.hgg_called_hgg + self.lgg_called_lgg, self.patients)
 
     @property
     def precision(self) -> float:
@@ -86,7 +93,8 @@ class Confusion(NamedTuple):
     @property
     def mcc(self) -> float:
         """Matthews correlation coefficient; 0 where all are, or are called, the same (Chicco 2020)."""
-        a, b, d, c = self
+        a, b = self.hgg_called_hgg, self.lgg_called_hgg
+        c, d = self.hgg_called_lgg, self.lgg_called_lgg
         product = (a + b) * (a + c) * (d + b) * (d + c)
         return (a * d - b * c) / product**0.5 if product else 0.0
 
