@@ -30,8 +30,10 @@ from dicom_node.mr_study import (
 )
 from dicom_node.scu import AssociationError, Destination
 from dicom_node.settings import AllowedPeer, settings_line
+from model.brats_names import CohortError
 from model.card import CheckpointError
 from worker.audit import verify_audit_trail
+from worker.cli_model import evaluate
 from worker.decisions import RolesError, decide_roles, find_study, own_name, parse_roles, series_standings
 from worker.demo import DemoFolderError, DemoOptions, DemoTimeoutError, run_demo
 from worker.demo_study import SendingError
@@ -49,6 +51,7 @@ from worker.version import VERSION
 EXPECTED_ERRORS = (
     AssociationError,
     CheckpointError,
+    CohortError,
     DataFolderError,
     DemoFolderError,
     DemoTimeoutError,
@@ -69,6 +72,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(evaluate)
 # a log file or a pipe has no width of its own
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 
