@@ -33,6 +33,7 @@ from dicom_node.settings import AllowedPeer, settings_line
 from model.brats_names import CohortError
 from model.card import CheckpointError
 from worker.audit import verify_audit_trail
+from worker.cli_checkpoints import app as checkpoint_commands
 from worker.cli_model import evaluate
 from worker.decisions import RolesError, decide_roles, find_study, own_name, parse_roles, series_standings
 from worker.demo import DemoFolderError, DemoOptions, DemoTimeoutError, run_demo
@@ -73,6 +74,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(evaluate)
+app.add_typer(checkpoint_commands, name="model")
 # a log file or a pipe has no width of its own
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 
