@@ -81,6 +81,9 @@ class Card(_Frozen):
     intended_use: str
     licence: str
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    self_test: tuple[float, float] | None = Field(
+        default=None, description="Logits of the slice of `model.self_test`, computed when this was written"
+    )
 
     @property
     def label(self) -> str:

@@ -1,6 +1,7 @@
 """From a checkpoint's folder to a network and back."""
 
 import hashlib
+import math
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from torch import Tensor
 from model.card import CARD_NAME, WEIGHTS_NAME, Card, CheckpointError, read_weights
 from model.grade import Contrast
 from model.network import CLASS_ORDER, INPUT_SIZE, AttentionVGG16
+from model.self_test import answer
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -48,10 +50,17 @@ def save_checkpoint(folder: Path, network: AttentionVGG16, card: Card) -> Card:
 
     Statistics of batch normalisation keep their precision. An earlier checkpoint in `folder` is replaced;
     between the two renames its digest does not match, so that it is refused rather than half used.
+    Raises `CheckpointError` where the weights are worth nothing.
     """
     state = {name: _stored(name, tensor) for name, tensor in network.state_dict().items()}
+    stored = AttentionVGG16(batch_norm=network.batch_norm).eval()
+    stored.load_state_dict(state)
+    logits = answer(stored)
+    if not all(map(math.isfinite, logits)):
+        raise CheckpointError("the weights give no finite logits: train again with a smaller learning rate")
     weights = save(state)
-    card = card.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
+    digest = hashlib.sha256(weights).hexdigest()
+    card = card.model_copy(update={"weights_sha256": digest, "self_test": logits})
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / WEIGHTS_NAME, weights)
     _replace(folder / CARD_NAME, card.model_dump_json(indent=2).encode() + b"\n")

@@ -17,18 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from model.attention_scores import dice, pointing
 from model.card import Card, InputDescription, Metric, Training, read_card
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.evaluate import (
-    area_under_curve,
-    balanced_accuracy,
-    dice,
-    interval_over_patients,
-    pointing,
-)
 from model.grade import Contrast, Grade
 from model.imagenet import fetch_onnx, read_convolutions, start_from_imagenet
 from model.learn import ATTENTION_LOSS_WEIGHT, BATCH, fit, keep_features
+from model.metrics import area_under_curve, balanced_accuracy, interval_over_patients
 from model.network import CLASS_ORDER, INPUT_SIZE, AttentionVGG16
 from model.predict import Predictor
 from model.samples import Mask, draw_many, grade_of, simulated_patient

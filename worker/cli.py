@@ -32,11 +32,14 @@ from dicom_node.mr_study import (
 from dicom_node.scu import AssociationError, Destination
 from dicom_node.settings import AllowedPeer, settings_line
 from dicom_node.show import ShowError, show_report
+from model.brats_names import CohortError
 from model.card import CheckpointError
 from model.grade import Grade
 from worker.audit import verify_audit_trail
+from worker.cli_checkpoints import app as checkpoint_commands
 from worker.cli_feedback import feedback
 from worker.cli_ledger import note_decision, open_ledger
+from worker.cli_model import evaluate
 from worker.conformance import conformance_statement
 from worker.decisions import RolesError, decide_roles, find_study, own_name, parse_roles, series_standings
 from worker.demo import DemoFolderError, DemoOptions, DemoTimeoutError, run_demo
@@ -69,6 +72,7 @@ from worker.watching import make_watch_server
 EXPECTED_ERRORS = (
     AssociationError,
     CheckpointError,
+    CohortError,
     DataFolderError,
     DemoFolderError,
     DemoTimeoutError,
@@ -97,6 +101,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(evaluate)
+app.add_typer(checkpoint_commands, name="model")
 # a log file or a pipe has no width of its own
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 

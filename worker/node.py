@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.audit import AuditSpool
 from dicom_node.spool import Spool
-from model.card import Card, default_checkpoint_folder, verify
+from model.card import Card, verify
+from worker.checkpoints import chosen_checkpoint
 from worker.database import create_ledger_engine
 from worker.settings import Settings
 
@@ -84,7 +85,7 @@ def open_node(settings: Settings) -> Node:
     """
     if settings.database_url is None:
         raise MissingServiceError("set GLIOGRADE_DATABASE_URL, or let `gliograde up` start everything")
-    checkpoint_folder = settings.checkpoint_folder or default_checkpoint_folder()
+    checkpoint_folder = settings.checkpoint_folder or chosen_checkpoint(settings.data_folder)
     installation = open_installation(settings.data_folder)
     engine = create_ledger_engine(settings.database_url.get_secret_value())
     return Node(

@@ -108,7 +108,7 @@ class Settings(NodeSettings):
         default=timedelta(seconds=10), description="How often a worker's consumer says that it lives"
     )
     checkpoint_folder: Path | None = Field(
-        default=None, description="Checkpoint in use; empty: the shipped one"
+        default=None, description="Checkpoint in use; empty: what `gliograde model use` chose"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs")
     maximum_images: int = Field(default=24, ge=1, description="Attention images sent for one study at most")

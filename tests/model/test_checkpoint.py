@@ -17,7 +17,9 @@ def edit_card(folder, **changes):
 
 def test_round_trip_keeps_card_and_weights(checkpoint_folder, network, card):
     loaded = load_checkpoint(checkpoint_folder)
-    assert loaded.card.model_copy(update={"weights_sha256": card.weights_sha256}) == card
+    assert loaded.card.self_test is not None
+    unwritten = {"weights_sha256": card.weights_sha256, "self_test": None}
+    assert loaded.card.model_copy(update=unwritten) == card
     assert not loaded.network.training
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(loaded.network.state_dict()[name], tensor, rtol=2**-10, atol=2**-14)
@@ -54,6 +56,14 @@ def test_a_file_that_is_no_safetensors_is_refused(checkpoint_folder):
     edit_card(checkpoint_folder, weights_sha256=hashlib.sha256(b"x" * 100).hexdigest())
     with pytest.raises(CheckpointError, match="not in the safetensors format"):
         load_checkpoint(checkpoint_folder)
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path, card):
+    network = AttentionVGG16(batch_norm=False)
+    torch.nn.init.constant_(network.head.weight, float("nan"))
+    with pytest.raises(CheckpointError, match="no finite logits"):
+        save_checkpoint(tmp_path, network, card)
+    assert not list(tmp_path.iterdir())
 
 
 def test_shipped_checkpoint_is_whole_and_says_what_it_is():

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from model.attention_scores import pointing
 from model.card import default_checkpoint_folder
-from model.evaluate import pointing
 from model.grade import Contrast, Grade
 from model.predict import OutOfDeviceMemoryError, Predictor, slice_weights
 from model.preprocess import prepare_in_space
