@@ -188,7 +188,7 @@ def test_volumes_that_are_not_brats_are_named(tmp_path, change, message):
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-@pytest.mark.parametrize("content", [b"", b"x" * 400, gzip.compress(bytes(400, mtime=0))[:-9]])
+@pytest.mark.parametrize("content", [b"", b"x" * 400, gzip.compress(bytes(400), mtime=0)[:-9]])
 def test_a_file_that_is_no_nifti_is_named(tmp_path, suffix, content):
     case = write_case(tmp_path / "HGG" / "Brats18_CBICA_AAB_1", empty=True, suffix=suffix)
     for path in case.iterdir():
