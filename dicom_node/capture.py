@@ -19,7 +19,7 @@ from dicom_node import codes
 from dicom_node.evidence import Evidence, InstanceReference, build_series_references
 from dicom_node.frames import Frame, orientation_letters
 from dicom_node.part10 import build_file_meta
-from dicom_node.report import ATTENTION_SENTENCE, RESEARCH_SENTENCE, Report
+from dicom_node.report import ATTENTION_SENTENCE, RESEARCH_SENTENCE, Statement
 from dicom_node.uids import derive_uid
 
 SERIES_NUMBER = 9901
@@ -33,7 +33,7 @@ class CaptureBuilder:
     captures.
     """
 
-    report: Report
+    report: Statement
     evidence: Evidence
     _sources: tuple[Dataset, ...] = field(init=False)
     _series: ItemSequence = field(init=False)
@@ -68,6 +68,14 @@ class CaptureBuilder:
         dataset.PatientOrientation = None
         return _finish(dataset, page, [frame.dataset for frame in frames])
 
+    def build_notice(self, page: npt.NDArray[np.uint8], headline: str) -> Dataset:
+        """Build the capture of a page that shows no image at all; `headline` is what it says in a line."""
+        dataset = self._begin(derive_uid(self.report.result_id, "notice image"), 1, {})
+        dataset.SeriesDescription = self.report.series_description("AI glioma grading notice")
+        dataset.DerivationDescription = headline
+        dataset.PatientOrientation = None
+        return _finish(dataset, page, [])
+
     def _begin(self, sop_instance_uid: str, number: int, shown: Mapping[str, Dataset]) -> Dataset:
         dataset = _build_header(self.report, self.evidence, sop_instance_uid, number)
         dataset.SourceImageSequence = [
@@ -83,7 +91,7 @@ def _finish(dataset: Dataset, page: npt.NDArray[np.uint8], sources: Sequence[Dat
     return dataset
 
 
-def _build_header(report: Report, evidence: Evidence, sop_instance_uid: str, number: int) -> Dataset:
+def _build_header(report: Statement, evidence: Evidence, sop_instance_uid: str, number: int) -> Dataset:
     date, time = report.dicom_date_time(evidence.header)
     dataset = Dataset()
     dataset.update(evidence.header)
@@ -105,7 +113,7 @@ def _build_header(report: Report, evidence: Evidence, sop_instance_uid: str, num
     return dataset
 
 
-def _add_device(dataset: Dataset, report: Report) -> None:
+def _add_device(dataset: Dataset, report: Statement) -> None:
     device = report.device
     dataset.Manufacturer = dataset.SecondaryCaptureDeviceManufacturer = device.manufacturer
     dataset.ManufacturerModelName = device.model_name
@@ -114,7 +122,7 @@ def _add_device(dataset: Dataset, report: Report) -> None:
     dataset.SoftwareVersions = dataset.SecondaryCaptureDeviceSoftwareVersions = device.software_version
 
 
-def _add_statements(dataset: Dataset, report: Report) -> None:
+def _add_statements(dataset: Dataset, report: Statement) -> None:
     # The attribute asks for *identifying* annotation (PS3.3 C.7.6.1.1.5), and none is drawn.
     dataset.BurnedInAnnotation = "NO"
     dataset.RecognizableVisualFeatures = "NO"

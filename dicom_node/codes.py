@@ -17,6 +17,8 @@ REPORT_TITLE = Code("126001", "DCM", "Oncology Measurement Report")
 PROCEDURE_REPORTED = Code("25056-3", "LN", "MRI unspecified body region")
 COMMENT = Code("121106", "DCM", "Comment")
 
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+
 FINDING_CATEGORY = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 FINDING = Code("C3059", "NCIt", "Glioma")
 FINDING_SITE = Code("12738006", "SCT", "Brain")
@@ -29,6 +31,8 @@ GRADES = {
     Grade.HGG: Code("C4822", "NCIt", "High Grade Glioma"),
     Grade.LGG: Code("C132067", "NCIt", "Low Grade Glioma"),
 }
+
+NOT_GRADED = Code("NOTGRADED", PRIVATE_SCHEME, "Not graded")
 
 SOURCE_OF_MEASUREMENT = Code("121112", "DCM", "Source of Measurement")
 VISUAL_EXPLANATION = Code("130401", "DCM", "Visual explanation")

@@ -17,6 +17,8 @@ CLASSES_SENTENCE = (
 ATTENTION_SENTENCE = (
     "Attention is where the network looked, on a fixed scale 0-1; it is not an outline of the tumour."
 )
+NOT_GRADED_WORDS = "NOT GRADED"
+NOT_GRADED_SENTENCE = "No image was assessed: this says nothing of whether there is a tumour, or which."
 _GRADE_WORDS = {Grade.HGG: "HIGH-GRADE GLIOMA (HGG)", Grade.LGG: "LOW-GRADE GLIOMA (LGG)"}
 CONTRAST_WORDS = {Contrast.FLAIR: "FLAIR", Contrast.T1CE: "T1 post-contrast", Contrast.T2: "T2"}
 
@@ -92,17 +94,15 @@ class Predecessor:
     sop_class_uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Everything that the objects sent back say of one study.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What every answer to a study carries, graded or not.
 
-    `result_id` is the hash of what the network saw; all UIDs derive from it. `created_at` is fixed once by
-    the job, so that building twice gives the same bytes; it must carry a time zone.
+    `result_id` is the hash of what the answer rests on; all UIDs derive from it. `created_at` is fixed once
+    by the job, so that building twice gives the same bytes; it must carry a time zone.
     """
 
-    prediction: GradePrediction
     algorithm: Algorithm
-    roles: tuple[SeriesRole, ...]
     result_id: str
     created_at: datetime
     device: Device
@@ -112,6 +112,57 @@ class Report:
     def __post_init__(self) -> None:
         if self.created_at.utcoffset() is None:
             raise ValueError("created_at must carry a time zone")
+
+    def series_description(self, kind: str) -> str:
+        """Series Description: the kind of object, marked for research; it never holds the result."""
+        return f"{kind} (RESEARCH)" if self.research_use_only else kind
+
+    def dicom_date_time(self, header: Dataset) -> tuple[str, str]:
+        """`created_at` as DA and TM, in the zone of the header's Timezone Offset From UTC where it has one.
+
+        Without an offset there the zone of `created_at` is kept: the site's own, by convention.
+        """
+        moment = self.created_at
+        offset = str(header.get("TimezoneOffsetFromUTC") or "")
+        if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdigit():
+            sign = -1 if offset[0] == "-" else 1
+            ahead = sign * timedelta(hours=int(offset[1:3]), minutes=int(offset[3:5]))
+            moment = moment.astimezone(timezone(ahead))
+        return moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")
+
+    @property
+    def research_comments(self) -> tuple[str, ...]:
+        """The sentence that comes first, where it holds."""
+        return (RESEARCH_SENTENCE,) if self.research_use_only else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotGraded(Statement):
+    """Why a study has no grade: `reason` is our own sentence, `received` one line for each series."""
+
+    reason: str
+    received: tuple[str, ...]
+
+    @property
+    def headline(self) -> str:
+        """The answer in one line."""
+        return f"AI result: {NOT_GRADED_WORDS} - {self.reason}"
+
+    @property
+    def comments(self) -> tuple[str, ...]:
+        """What the report says, the most important first."""
+        return (*self.research_comments, self.headline, NOT_GRADED_SENTENCE, *self.received)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Statement):
+    """Everything that the objects sent back say of one graded study."""
+
+    prediction: GradePrediction
+    roles: tuple[SeriesRole, ...]
+
+    def __post_init__(self) -> None:
+        Statement.__post_init__(self)  # a class with slots is made anew, which super() doesn't see
         if not 0 <= self.prediction.probability <= 1:
             raise ValueError(f"a probability lies in 0-1, not {self.prediction.probability}")
 
@@ -152,28 +203,10 @@ class Report:
     @property
     def comments(self) -> tuple[str, ...]:
         """The report's opening sentences, the most important first."""
-        research = (RESEARCH_SENTENCE,) if self.research_use_only else ()
-        return (*research, self.headline, CLASSES_SENTENCE, self.algorithm.training_statement)
+        return (*self.research_comments, self.headline, CLASSES_SENTENCE, self.algorithm.training_statement)
 
     @property
     def algorithm_parameters(self) -> tuple[str, ...]:
         """What TID 4019 lists as parameters: threshold, the algorithm's own, then the series taken."""
         threshold = f"decision_threshold={self.prediction.threshold:g}"
         return (threshold, *self.algorithm.parameters, *(role.text for role in self.roles))
-
-    def series_description(self, kind: str) -> str:
-        """Series Description: the kind of object, marked for research; it never holds the result."""
-        return f"{kind} (RESEARCH)" if self.research_use_only else kind
-
-    def dicom_date_time(self, header: Dataset) -> tuple[str, str]:
-        """`created_at` as DA and TM, in the zone of the header's Timezone Offset From UTC where it has one.
-
-        Without an offset there the zone of `created_at` is kept: the site's own, by convention.
-        """
-        moment = self.created_at
-        offset = str(header.get("TimezoneOffsetFromUTC") or "")
-        if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdigit():
-            sign = -1 if offset[0] == "-" else 1
-            ahead = sign * timedelta(hours=int(offset[1:3]), minutes=int(offset[3:5]))
-            moment = moment.astimezone(timezone(ahead))
-        return moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")

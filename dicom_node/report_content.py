@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from highdicom.sr import (
     AlgorithmIdentification,
+    CodeContentItem,
+    ContainerContentItem,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
     ImageContentItem,
@@ -23,7 +25,7 @@ from pydicom.sr.coding import Code
 
 from dicom_node import codes
 from dicom_node.evidence import InstanceReference
-from dicom_node.report import Report
+from dicom_node.report import NotGraded, Report, Statement
 from dicom_node.uids import derive_uid
 
 
@@ -36,20 +38,45 @@ def build_content(
     places. No image library: all inputs stand in the evidence sequence, and viewers print each library
     entry as a line before the result.
     """
-    root: Dataset = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=_build_observer(report)),
-        procedure_reported=codes.PROCEDURE_REPORTED,
-        imaging_measurements=[_build_group(report, key_frames, overlays)],
-        title=codes.REPORT_TITLE,
-    )[0]
-    comments = [_build_comment(text) for text in report.comments]
-    # Before the measurements, so that a reader meets them first.
-    root.ContentSequence = [*root.ContentSequence[:-1], *comments, root.ContentSequence[-1]]
-    _separate(root)
+    root = _build_root(report, _build_group(report, key_frames, overlays))
+    _finish(root, report.comments)
     return root
 
 
-def _build_observer(report: Report) -> ObserverContext:
+def build_not_graded_content(notice: NotGraded) -> Dataset:
+    """Build the root container of a report that has no grade: its reason, and that there is none."""
+    # TID 1500 lets qualitative evaluations stand in the place of measurements, which highdicom demands
+    tracking = TrackingIdentifier(derive_uid(notice.result_id, "tracking"), "stand-in")
+    root = _build_root(notice, MeasurementsAndQualitativeEvaluations(tracking))
+    evaluations: Dataset = ContainerContentItem(
+        codes.QUALITATIVE_EVALUATIONS, relationship_type=RelationshipTypeValues.CONTAINS
+    )
+    evaluations.ContentSequence = [
+        CodeContentItem(codes.PREDICTED_GRADE, codes.NOT_GRADED, RelationshipTypeValues.CONTAINS)
+    ]
+    root.ContentSequence = [*root.ContentSequence[:-1], evaluations]
+    _finish(root, notice.comments)
+    return root
+
+
+def _build_root(statement: Statement, group: MeasurementsAndQualitativeEvaluations) -> Dataset:
+    root: Dataset = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=_build_observer(statement)),
+        procedure_reported=codes.PROCEDURE_REPORTED,
+        imaging_measurements=[group],
+        title=codes.REPORT_TITLE,
+    )[0]
+    return root
+
+
+def _finish(root: Dataset, comments: Sequence[str]) -> None:
+    """Put the comments before what was found, so that a reader meets them first."""
+    items = [_build_comment(text) for text in comments]
+    root.ContentSequence = [*root.ContentSequence[:-1], *items, root.ContentSequence[-1]]
+    _separate(root)
+
+
+def _build_observer(report: Statement) -> ObserverContext:
     device = report.device
     return ObserverContext(
         observer_type=dicom_codes.DCM.Device,

@@ -11,8 +11,8 @@ from dicom_node import codes
 from dicom_node.evidence import Evidence, InstanceReference
 from dicom_node.frames import nearest_frame, read_frames
 from dicom_node.part10 import build_file_meta
-from dicom_node.report import Predecessor, Report
-from dicom_node.report_content import build_content
+from dicom_node.report import NotGraded, Predecessor, Report, Statement
+from dicom_node.report_content import build_content, build_not_graded_content
 from dicom_node.secondary_capture import AttentionImage
 from dicom_node.study_header import TYPE_2
 from dicom_node.uids import derive_uid
@@ -56,10 +56,22 @@ def build_structured_report(
     first = [] if summary is None else [summary]
     overlays = [*first, *(image.reference for image in images)]
     shown = [*first, *(image.reference for image in select_key_images(images))]
-    content = build_content(report, key_frames, shown)
+    return _build_document(report, evidence, build_content(report, key_frames, shown), overlays)
+
+
+def build_not_graded_report(
+    notice: NotGraded, evidence: Evidence, images: Sequence[InstanceReference] = ()
+) -> Dataset:
+    """Build the Comprehensive 3D SR that says why a study was not graded."""
+    return _build_document(notice, evidence, build_not_graded_content(notice), images)
+
+
+def _build_document(
+    report: Statement, evidence: Evidence, content: Dataset, images: Sequence[InstanceReference]
+) -> Dataset:
     date, time = report.dicom_date_time(evidence.header)
     document: Dataset = Comprehensive3DSR(
-        evidence=_list_evidence(evidence, overlays),
+        evidence=_list_evidence(evidence, images),
         content=content,
         series_instance_uid=derive_uid(report.result_id, "report series", evidence.study_instance_uid),
         series_number=SERIES_NUMBER,

@@ -61,12 +61,13 @@ def _tables(settings: Settings) -> dict[str, str]:
                 ["Images", IMAGE_SERIES_NUMBER, SecondaryCaptureImageStorage.name],
             ],
         ),
-        "private_codes": _codes([codes.PREDICTED_GRADE, codes.HGG_PROBABILITY]),
+        "private_codes": _codes([codes.PREDICTED_GRADE, codes.HGG_PROBABILITY, codes.NOT_GRADED]),
         "standard_codes": _codes(
             [
                 codes.REPORT_TITLE,
                 codes.PROCEDURE_REPORTED,
                 codes.COMMENT,
+                codes.QUALITATIVE_EVALUATIONS,
                 codes.FINDING_CATEGORY,
                 codes.FINDING,
                 codes.FINDING_SITE,
@@ -150,6 +151,7 @@ def _settings(settings: Settings) -> str:
             ["Connection and association timeout, sending", f"{CONNECTION_TIMEOUT.total_seconds():g} s"],
             ["Response timeout, sending (default)", f"{RESPONSE_TIMEOUT.total_seconds():g} s"],
             ["Attention images of one study at most", settings.maximum_images],
+            ["A study that is not graded is answered", "on" if settings.report_not_graded else "off"],
         ],
     )
 

@@ -171,7 +171,10 @@ class ManifestEntry(Base):
 
 
 class Result(Base):
-    """What the network said of one input; the same input never makes a second row."""
+    """What was answered for one input: what the network said, or why it wasn't asked.
+
+    The same input never makes a second row.
+    """
 
     __tablename__ = "result"
 
@@ -180,10 +183,12 @@ class Result(Base):
     result_uid: Mapped[str] = mapped_column(
         unique=True, doc="SHA-256 of input, checkpoint and pipeline version"
     )
-    grade: Mapped[Grade]
-    probability: Mapped[float]
-    threshold: Mapped[float]
-    slice_count: Mapped[int]
+    grade: Mapped[Grade | None]
+    probability: Mapped[float | None]
+    threshold: Mapped[float | None]
+    slice_count: Mapped[int | None]
+    reason_code: Mapped[str | None] = mapped_column(doc="Why there is no grade")
+    reason: Mapped[str | None] = mapped_column(doc="The same in a sentence")
     model_name: Mapped[str]
     model_version: Mapped[str]
     checkpoint_sha256: Mapped[str]
@@ -192,7 +197,10 @@ class Result(Base):
     predecessor_id: Mapped[int | None] = mapped_column(ForeignKey("result.id"), index=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
-    __table_args__ = (CheckConstraint("probability BETWEEN 0 AND 1", name="probability"),)
+    __table_args__ = (
+        CheckConstraint("probability BETWEEN 0 AND 1", name="probability"),
+        CheckConstraint("(grade IS NULL) = (reason_code IS NOT NULL)", name="graded_or_not"),
+    )
 
 
 class Job(Base):

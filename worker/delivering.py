@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from worker import ledger
 from worker.claimed import ClaimedStep
-from worker.database import Delivery, Job, ResultObject
+from worker.database import Delivery, Job, Result, ResultObject
 from worker.heartbeat import own_name
 from worker.ledger import Claim
 from worker.node import Node
@@ -57,8 +57,14 @@ def _end(session: Session, claim: Claim) -> bool:
             f"{failed[-1].detail} by {failed[-1].destination}"
         )
         ledger.advance_job(session, claim, JobState.HELD, reason_code="delivery_failed", reason=reason)
-    else:
-        ledger.advance_job(session, claim, JobState.DONE)
+        return True
+    why = session.execute(
+        select(Result.reason_code, Result.reason)
+        .join(Job, Job.result_id == Result.id)
+        .where(Job.id == claim.job_id)
+    ).one()
+    state = JobState.DONE if why.reason_code is None else JobState.NOT_GRADABLE
+    ledger.advance_job(session, claim, state, reason_code=why.reason_code, reason=why.reason)
     return True
 
 

@@ -111,6 +111,10 @@ class Settings(NodeSettings):
         default=None, description="Checkpoint in use; empty: what `gliograde model use` chose"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs")
+    report_not_graded: bool = Field(
+        default=False,
+        description="A study that can't be graded gets a short report and a page that say why",
+    )
     maximum_images: int = Field(default=24, ge=1, description="Attention images sent for one study at most")
 
     @property

@@ -101,12 +101,16 @@ _STOPPED = frozenset({JobState.HELD, JobState.SUPERSEDED})
 
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     # done straight from prepare: what the network would see has been graded before;
-    # deliver straight from prepare: and its delivery had been called off
-    JobState.PREPARE: frozenset({JobState.GRADE, JobState.DELIVER, JobState.NOT_GRADABLE, JobState.DONE})
+    # deliver straight from prepare: and its delivery had been called off;
+    # report straight from prepare: that it isn't graded is reported
+    JobState.PREPARE: frozenset(
+        {JobState.GRADE, JobState.REPORT, JobState.DELIVER, JobState.NOT_GRADABLE, JobState.DONE}
+    )
     | _STOPPED,
     JobState.GRADE: frozenset({JobState.REPORT, JobState.NOT_GRADABLE}) | _STOPPED,
-    JobState.REPORT: frozenset({JobState.DELIVER}) | _STOPPED,
-    JobState.DELIVER: frozenset({JobState.DONE}) | _STOPPED,
+    # not gradable from report: that was reported before, and nothing has changed since
+    JobState.REPORT: frozenset({JobState.DELIVER, JobState.NOT_GRADABLE}) | _STOPPED,
+    JobState.DELIVER: frozenset({JobState.DONE, JobState.NOT_GRADABLE}) | _STOPPED,
     JobState.DONE: frozenset(),
     JobState.NOT_GRADABLE: frozenset(),
     JobState.HELD: frozenset(),

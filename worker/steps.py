@@ -18,7 +18,7 @@ from dicom_node.series_choice import (
 )
 from model.grade import Contrast
 from model.quality import PreprocessingError, require_gradable
-from worker import ledger, pipeline
+from worker import ledger, not_graded, pipeline
 from worker.choosing import describe_files, part_files
 from worker.claimed import ClaimedStep
 from worker.confirming import confirm_choices
@@ -96,6 +96,9 @@ def grade(step: ClaimedStep, grader: Grader) -> None:
 def report(step: ClaimedStep) -> None:
     """Build the objects once, keep their bytes, and record result and deliveries in one transaction."""
     node, job_id = step.node, step.claim.job_id
+    if not_graded.is_not_graded(step):
+        not_graded.report(step)
+        return
     workspace = workspace_of(node.settings.jobs_folder, job_id)
     graded, attention = pipeline.load_graded(workspace.of("prepare"), workspace.of("grade"))
     with node.sessions() as session:
@@ -139,6 +142,8 @@ def _end_ungraded(
         seen.write(session)
         ledger.cancel_unsent(session, manifest.study_id, manifest.version)
 
+    if state is JobState.NOT_GRADABLE and step.node.settings.report_not_graded:
+        state = JobState.REPORT
     step.advance(state, write, reason_code=reason_code, reason=reason)
 
 

@@ -19,7 +19,9 @@ from tests.dicom_node.result_samples import (
     mr_series,
     stored,
 )
-from tests.dicom_node.validators import dciodvfy
+from tests.dicom_node.test_results_templates import EXPECTED
+from tests.dicom_node.test_results_validate import SOURCES
+from tests.dicom_node.validators import dcentvfy, dciodvfy
 
 SHIFT_MM = 4.0  # one slice of the samples
 
@@ -133,3 +135,19 @@ def test_a_series_outside_the_evidence_is_refused(series, attention):
     evidence = build_evidence(series[Contrast.T1CE][0], series[Contrast.T1CE])
     with pytest.raises(EvidenceError):
         build_summary_image(series, attention, make_report(), evidence)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_it_joins_any_study_without_complaint(source, tmp_path):
+    one = [stored(dataset) for dataset in SOURCES[source]()]
+    report, evidence = make_report(), build_evidence(one[0], one)
+    spot = attention_at((10.0, 10.0, 0.0))
+    summary = build_summary_image(
+        dict.fromkeys(Contrast, one), dict.fromkeys(Contrast, spot), report, evidence
+    )
+    images = build_attention_images(one, spot, report, evidence)
+    document = build_structured_report(report, evidence, (), images, InstanceReference.of(summary))
+    objects = [write_bytes(item) for item in (*one, document, summary, *(image.dataset for image in images))]
+    assert dciodvfy(write_bytes(summary), tmp_path) == []
+    complaints = dcentvfy(objects, tmp_path)
+    assert [line for line in complaints if EXPECTED.get(source, "nothing") not in line] == []
