@@ -1,9 +1,18 @@
 """The documentation names only what exists."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+from typer.main import get_command
+
+from dicom_node.spool import Spool
+from tests.worker.samples import make_header, spool_object
+from worker.cli import app
+
 REPOSITORY = Path(__file__).parent.parent
+OPERATE = REPOSITORY / "docs" / "operate.md"
 
 
 def test_each_fault_test_that_the_table_names_exists():
@@ -14,3 +23,39 @@ def test_each_fault_test_that_the_table_names_exists():
         source = (REPOSITORY / "tests" / "faults" / module).read_text()
         for name in re.findall(r"test_\w+", tests):
             assert f"def {name}(" in source
+
+
+def test_each_command_that_the_documentation_names_exists():
+    commands = get_command(app).commands  # type: ignore[attr-defined]  # it is a group
+    for page in (REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")):
+        named = re.findall(r"(?:`|bin/|^ *)gliograde ([a-z-]+)([^`\n]*)", page.read_text(), re.MULTILINE)
+        for name, rest in named:
+            assert name in commands, f"{page.name}: gliograde {name}"
+            options = {option for parameter in commands[name].params for option in parameter.opts}
+            unknown = set(re.findall(r"(?<= )--[a-z-]+", rest)) - options
+            assert not unknown, f"{page.name}: gliograde {name}"
+
+
+def test_the_restore_of_the_handbook_brings_the_spool_back_into_the_inbox(tmp_path):
+    spool = Spool(tmp_path / "spool")
+    entry = spool_object(spool, make_header())
+    spool.mark_indexed([entry])
+    assert list(spool.entries()) == []
+    (code,) = re.findall(r"^python -c '(.+)' \S+$", OPERATE.read_text(), re.MULTILINE)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "spool"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
+    assert len(list(spool.entries())) == 1
+
+
+def test_the_handbook_has_a_row_for_each_line_of_the_doctor():
+    rows = re.findall(r"^\| (`.+?`) \|", OPERATE.read_text(), re.MULTILINE)
+    told = {name for row in rows for name in re.findall(r"`(.+?)`", row)}
+    modules = ("doctor.py", "doctor_ledger.py")
+    sources = "".join((REPOSITORY / "worker" / name).read_text() for name in modules)
+    # a check's name stands first in its finding, or in a variable `check`, or before its peer
+    named = re.findall(
+        r'(?:check(?:, folder)? = |\b(?:ok|warning|failed|Finding)\(\s*|\()f?"([a-z][a-z {}.-]+)"', sources
+    )
+    assert {re.sub(r"\{.+?\}", "…", name) for name in named} == told

@@ -1,0 +1,82 @@
+"""Deployment files name what exists; what can be linted without a service is linted."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from worker.cli import app
+
+REPOSITORY = Path(__file__).parent.parent
+SYSTEMD = REPOSITORY / "deploy" / "systemd"
+COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]  # it is a group
+
+
+def _installed_units(folder):
+    """The units as they would lie in /etc/systemd/system, with executables of this environment."""
+    shutil.copytree(SYSTEMD, folder)
+    for unit in folder.glob("*.service"):
+        unit.write_text(unit.read_text().replace("/opt/gliograde/bin", str(Path(sys.executable).parent)))
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path):
+    folder = _installed_units(tmp_path / "units")
+    units = sorted(str(path) for path in [*folder.glob("*.service"), *folder.glob("*.target")])
+    assert len(units) == 7
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_each_unit_and_each_service_of_compose_runs_a_command_that_exists():
+    files = (*SYSTEMD.glob("*.service"), REPOSITORY / "deploy" / "compose.yaml")
+    texts = [path.read_text() for path in files]
+    called = {name for text in texts for name in re.findall(r"gliograde(?:,)? ([a-z]+)(?=[,\]\n ])", text)}
+    assert {"migrate", "metrics"} <= called & set(COMMANDS)
+    queues = {name for text in texts for name in re.findall(r"--queues,? (\w+)", text)}
+    assert queues == {"cpu", "send", "gpu"}
+
+
+def test_the_receivers_image_has_all_that_the_receiver_imports():
+    """And no torch."""
+    (line,) = re.findall(r"pip install -c constraints.txt (numpy .+?) \\", _dockerfile())
+    wanted = {name.replace("-", "_").lower() for name in line.split()}
+    code = "import sys, dicom_node.__main__; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in run.stdout.split()}
+    assert not loaded & {"torch", "sqlalchemy", "celery", "highdicom", "nibabel", "scipy", "openvino"}
+    direct = {"numpy", "psutil", "pydantic_settings", "pydicom", "pynetdicom"}
+    assert direct <= loaded & wanted
+
+
+def test_the_dockerfile_copies_what_there_is_and_runs_as_nobody_special():
+    text = _dockerfile()
+    for line in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE):
+        assert all((REPOSITORY / name).exists() for name in line.split())
+    stages = re.split(r"^FROM ", text, flags=re.MULTILINE)[2:]
+    assert [re.findall(r"AS (\w+)", stage)[0] for stage in stages] == ["node", "worker"]
+    assert all("USER gliograde" in stage for stage in stages)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_explains_itself_and_each_of_its_options(name):
+    command = get_command(app).commands[name]  # type: ignore[attr-defined]  # it is a group
+    shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+    assert shown.exit_code == 0
+    assert command.help.split(".")[0].split("\n")[0] in shown.output
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), f"{name}: {parameter.name}"
+        if parameter.param_type_name == "option":
+            assert parameter.opts[0] in shown.output
+
+
+def _dockerfile():
+    return (REPOSITORY / "deploy" / "Dockerfile").read_text()
