@@ -7,7 +7,6 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from model.brats import read_patients
 from model.card import default_checkpoint_folder
 
 
@@ -25,6 +24,7 @@ def evaluate(
 ) -> None:
     """Measure a checkpoint on patients that it never saw, beside its baselines and the paper's table."""
     from model import evaluation  # noqa: PLC0415 - torch only where a network runs
+    from model.brats import read_patients  # noqa: PLC0415 - the command line starts without torch
     from model.evaluation_report import report, write_evaluation  # noqa: PLC0415
     from model.predict import OutOfDeviceMemoryError, Predictor  # noqa: PLC0415
 
