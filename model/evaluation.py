@@ -1,31 +1,38 @@
-"""A checkpoint on a cohort of BraTS folders: what was measured, beside its baselines, as Markdown."""
+"""A checkpoint on a cohort of BraTS folders: what was measured, beside its baselines.
+
+Everything is counted by patient. What the cohort's patients were to the checkpoint, held out or trained on,
+is for its user to know.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from model.attention_scores import dice, pointing
+from model.attention_scores import AttentionScores, score_attention
 from model.baselines import enhancing_rule, source_only, without_tumour
 from model.brats import Patient, enhancing_ml, load_labels, load_patient, tumour_on
 from model.brats_names import CohortError
 from model.card import Card
 from model.grade import Grade
 from model.metrics import (
+    DECISION_METRICS,
     PUBLISHED,
-    Confusion,
+    RESAMPLES,
     Estimate,
     Flags,
     Numbers,
-    area_under_curve,
-    brier_score,
-    calibration_error,
+    RiskCoverage,
+    estimate_all,
     interval_over_patients,
     risk_coverage,
 )
 from model.predict import Prediction
 from model.stack import Stack
+
+PUBLISHED_NAME = "the paper's table, 57 patients of BraTS 2018"
 
 
 class OneGradeError(CohortError):
@@ -41,14 +48,37 @@ class Grader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One entry per patient; the last four are NaN where the patient has no segmentation or no tumour."""
+    """One entry per patient; all but the first are nan where there is no segmentation, or no tumour in it."""
 
     probability: Numbers
     masked: Numbers
     """Probability of HGG with the tumour blanked."""
     enhancing_ml: Numbers
-    pointing: Numbers
-    dice: Numbers
+    attention: npt.NDArray[np.float64]
+    """Columns as in `AttentionScores`."""
+
+
+class Row(NamedTuple):
+    """What one way of grading reached on some patients."""
+
+    name: str
+    hgg: int
+    lgg: int
+    estimates: dict[str, Estimate]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything measured of one checkpoint on one cohort."""
+
+    checkpoint: Row
+    baselines: tuple[Row, ...]
+    published: Row
+    by_source: tuple[Row, ...]
+    risk_coverage: RiskCoverage
+    attention: dict[str, Estimate]
+    """Means over the patients with a segmented tumour; empty where there is none."""
+    attention_patients: int
 
 
 def measure(grader: Grader, patients: Sequence[Patient], step: Callable[[], None] = lambda: None) -> Measured:
@@ -59,117 +89,83 @@ def measure(grader: Grader, patients: Sequence[Patient], step: Callable[[], None
     for patient in patients:
         rows.append(_measure_one(grader, patient))
         step()
-    return Measured(*np.array(rows).T)
+    columns = np.array(rows)
+    return Measured(columns[:, 0], columns[:, 1], columns[:, 2], columns[:, 3:])
 
 
-def _measure_one(grader: Grader, patient: Patient) -> tuple[float, float, float, float, float]:
+def evaluate(
+    card: Card, patients: Sequence[Patient], measured: Measured, resamples: int = RESAMPLES
+) -> Evaluation:
+    """Count what was measured, with 95 % intervals over patients, and the baselines on the same patients."""
+    is_hgg = np.array([patient.grade is Grade.HGG for patient in patients])
+    p, threshold = measured.probability, card.threshold
+
+    def row(name: str, probability: Numbers, cut: float, *, which: Flags | None = None) -> Row:
+        chosen = np.ones_like(is_hgg) if which is None else which
+        return _row(name, probability[chosen], is_hgg[chosen], cut, resamples)
+
+    baselines = [
+        _decisions(row("all HGG", np.ones_like(p), 0.5)),
+        row("source only, out of fold", source_only(patients), 0.5),
+    ]
+    if not np.isnan(measured.enhancing_ml).any():
+        rule = enhancing_rule(patients, measured.enhancing_ml)
+        baselines.append(_decisions(row("enhancing volume, out of fold", rule, 0.5)))
+    if not np.isnan(measured.masked).any():
+        baselines.append(row("this checkpoint, tumour blanked", measured.masked, threshold))
+    sources = np.array([patient.source for patient in patients])
+    scored = ~np.isnan(measured.attention[:, 0])
+    means = {
+        name: interval_over_patients(lambda v, _: float(v.mean()), column[scored], is_hgg[scored])
+        for name, column in zip(AttentionScores._fields, measured.attention.T, strict=True)
+        if scored.any()
+    }
+    return Evaluation(
+        checkpoint=row("this checkpoint", p, threshold),
+        baselines=tuple(baselines),
+        published=_published(resamples),
+        by_source=tuple(
+            row(source, p, threshold, which=sources == source) for source in np.unique(sources).tolist()
+        ),
+        risk_coverage=risk_coverage(p, is_hgg, threshold),
+        attention=means,
+        attention_patients=int(scored.sum()),
+    )
+
+
+def _measure_one(grader: Grader, patient: Patient) -> tuple[float, ...]:
     stack = load_patient(patient).stack
     prediction = grader.predict(stack)
     probability = prediction.grade_prediction.probability
+    unknown = [np.nan] * len(AttentionScores._fields)
     labels = load_labels(patient)
     if labels is None:
-        return probability, np.nan, np.nan, np.nan, np.nan
+        return (probability, np.nan, np.nan, *unknown)
     tumour = tumour_on(stack, labels)
     if not tumour.any():
-        return probability, np.nan, enhancing_ml(labels), np.nan, np.nan
+        return (probability, np.nan, enhancing_ml(labels), *unknown)
     masked = grader.predict(without_tumour(stack, tumour)).grade_prediction.probability
-    attention = prediction.attention.array
-    return probability, masked, enhancing_ml(labels), pointing(attention, tumour), dice(attention, tumour)
+    scores = score_attention(prediction.attention.array, tumour, stack.mask)
+    return (probability, masked, enhancing_ml(labels), *scores)
 
 
-def report(card: Card, patients: Sequence[Patient], measured: Measured) -> str:
-    """Say in Markdown what was measured, every interval 95 % over 2,000 resamples of patients."""
-    is_hgg = np.array([patient.grade is Grade.HGG for patient in patients])
-    p, threshold = measured.probability, card.threshold
-    counted = Confusion.count(p >= threshold, is_hgg)
-    figures: dict[str, Callable[[Numbers, Flags], float]] = {
-        "AUC": area_under_curve,
-        "Brier": brier_score,
-        "ECE, 10 bins of equal mass": calibration_error,
-    }
-    for name, figure in _DECISION_FIGURES.items():
-        figures[name] = _of_decision(figure, threshold)
-    lines = [
-        f"# {card.label} on {len(patients)} patients",
-        "",
-        f"{card.training_statement}.",
-        "HGG is the glioblastoma collection, LGG the lower-grade one (WHO 2 and 3);",
-        "no histology, no molecular grade. A card does not name its patients: see to it that none of these",
-        "was trained on.",
-        "",
-        "| figure | value | 95 % interval |",
-        "|---|---|---|",
-        *(_line(name, interval_over_patients(figure, p, is_hgg)) for name, figure in figures.items()),
-        "",
-        f"Of {is_hgg.sum()} HGG {counted.hgg_called_hgg} were called HGG;",
-        f"of {(~is_hgg).sum()} LGG {counted.lgg_called_lgg} were called LGG (threshold {threshold:g}).",
-        "",
-        "| surest patients kept | share of errors |",
-        "|---|---|",
-        *_risks(p, is_hgg, threshold),
-        "",
-        "| beside | balanced accuracy | F1 HGG | F1 LGG | MCC |",
-        "|---|---|---|---|---|",
-        _row("this checkpoint", counted),
-        *_baselines(patients, measured, is_hgg, threshold),
-        _row("the paper's table, 57 patients of BraTS 2018", PUBLISHED),
-        "",
-        *_attention(measured),
-    ]
-    return "\n".join(lines) + "\n"
+def _row(name: str, probability: Numbers, is_hgg: Flags, threshold: float, resamples: int) -> Row:
+    estimates = estimate_all(probability, is_hgg, threshold, resamples)
+    return Row(name, int(is_hgg.sum()), int((~is_hgg).sum()), estimates)
 
 
-_DECISION_FIGURES: dict[str, Callable[[Confusion], float]] = {
-    "accuracy": lambda each: each.accuracy,
-    "balanced accuracy": lambda each: each.balanced_accuracy,
-    "sensitivity": lambda each: each.sensitivity,
-    "specificity": lambda each: each.specificity,
-    "F1 HGG": lambda each: each.f1_hgg,
-    "F1 LGG": lambda each: each.f1_lgg,
-    "macro-F1": lambda each: each.macro_f1,
-    "MCC": lambda each: each.mcc,
-}
+def _decisions(row: Row) -> Row:
+    """Leave out what needs a probability, of a rule that gives none."""
+    return row._replace(estimates={name: row.estimates[name] for name in DECISION_METRICS})
 
 
-def _of_decision(figure: Callable[[Confusion], float], threshold: float) -> Callable[[Numbers, Flags], float]:
-    return lambda p, truth: figure(Confusion.count(p >= threshold, truth))
-
-
-def _baselines(patients: Sequence[Patient], measured: Measured, is_hgg: Flags, threshold: float) -> list[str]:
-    rows = [
-        _row("all HGG", Confusion.count(np.ones_like(is_hgg), is_hgg)),
-        _row("source only, out of fold", Confusion.count(source_only(patients) >= 0.5, is_hgg)),
-    ]
-    if not np.isnan(measured.enhancing_ml).any():
-        called = enhancing_rule(patients, measured.enhancing_ml) > 0
-        rows.append(_row("enhancing volume, out of fold", Confusion.count(called, is_hgg)))
-    if not np.isnan(measured.masked).any():
-        rows.append(_row("tumour blanked", Confusion.count(measured.masked >= threshold, is_hgg)))
-    return rows
-
-
-def _risks(p: Numbers, is_hgg: Flags, threshold: float) -> list[str]:
-    coverage, risk = risk_coverage(p, is_hgg, threshold)
-    indices = [int(np.searchsorted(coverage, share - 1e-9)) for share in (0.5, 0.7, 0.8, 0.9, 1.0)]
-    return [f"| {coverage[index]:.0%} | {risk[index]:.3f} |" for index in dict.fromkeys(indices)]
-
-
-def _attention(measured: Measured) -> list[str]:
-    with_tumour = ~np.isnan(measured.pointing)
-    if not with_tumour.any():
-        return ["No patient has a segmentation: the attention was not scored."]
-    return [
-        f"Attention on the {with_tumour.sum()} patients with a segmented tumour:",
-        f"pointing {measured.pointing[with_tumour].mean():.3f},",
-        f"Dice at 0.5 {measured.dice[with_tumour].mean():.3f}.",
-    ]
-
-
-def _line(name: str, estimate: Estimate) -> str:
-    return f"| {name} | {estimate.value:.3f} | {estimate.low:.3f} to {estimate.high:.3f} |"
-
-
-def _row(name: str, each: Confusion) -> str:
-    return (
-        f"| {name} | {each.balanced_accuracy:.3f} | {each.f1_hgg:.3f} | {each.f1_lgg:.3f} | {each.mcc:.3f} |"
+def _published(resamples: int) -> Row:
+    counts = (
+        (PUBLISHED.hgg_called_hgg, 1.0, True),
+        (PUBLISHED.lgg_called_hgg, 1.0, False),
+        (PUBLISHED.lgg_called_lgg, 0.0, False),
+        (PUBLISHED.hgg_called_lgg, 0.0, True),
     )
+    called = np.concatenate([np.full(count, value) for count, value, _ in counts])
+    is_hgg = np.concatenate([np.full(count, truth) for count, _, truth in counts])
+    return _decisions(_row(PUBLISHED_NAME, called, is_hgg, 0.5, resamples))

@@ -15,6 +15,18 @@ Numbers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 RESAMPLES = 2000
+DECISION_METRICS = (
+    "balanced accuracy",
+    "sensitivity",
+    "specificity",
+    "F1 of HGG",
+    "F1 of LGG",
+    "macro-F1",
+    "MCC",
+    "accuracy",
+    "precision",
+)
+"""Those that need no probability, only what a patient is called."""
 _BINS = 10
 
 

@@ -1,9 +1,14 @@
+import csv
+import json
+
 import numpy as np
 import pytest
 
+from model.attention_scores import AttentionScores
 from model.baselines import enhancing_rule, source_only, without_tumour
 from model.brats import Patient, read_patients
-from model.evaluation import Measured, OneGradeError, measure, report
+from model.evaluation import Measured, OneGradeError, evaluate, measure
+from model.evaluation_report import report, write_evaluation
 from model.grade import Grade, GradePrediction
 from model.predict import Prediction
 from model.stack import Stack
@@ -60,17 +65,68 @@ def test_folders_are_measured_from_disk(tmp_path):
     measured = measure(BrightT1ce(), patients, lambda: done.append(1))
     assert len(done) == 2
     assert measured.enhancing_ml.tolist() == pytest.approx([32, 0], rel=0.1)
-    assert not np.isnan(measured.dice).any()
+    assert not np.isnan(measured.attention).any()
+    assert (measured.attention[:, AttentionScores._fields.index("sign")] > 0.9).all()
 
 
-def test_report_names_baselines_paper_and_statement(card):
+@pytest.fixture
+def evaluated(card):
+    """Nine of ten HGG and all LGG right, no segmentations."""
     p = np.array([0.9] * 9 + [0.2] + [0.1] * 10)
     unknown = np.full(20, np.nan)
-    text = report(card, CONFOUNDED, Measured(p, unknown, unknown, unknown, unknown))
-    assert "| F1 HGG | 0.947 |" in text
-    assert "Of 10 HGG 9 were called HGG;\nof 10 LGG 10" in text
-    assert "| all HGG | 0.500 | 0.667 | 0.000 | 0.000 |" in text
-    assert "| source only, out of fold | 1.000 |" in text
-    assert "BraTS 2018 | 0.755 | 0.911 | 0.667 | 0.615 |" in text
+    measured = Measured(p, unknown, unknown, np.full((20, len(AttentionScores._fields)), np.nan))
+    return measured, evaluate(card, CONFOUNDED, measured, resamples=50)
+
+
+def test_baselines_and_the_paper_stand_beside(evaluated):
+    _, evaluation = evaluated
+    assert evaluation.checkpoint.estimates["F1 of HGG"].value == pytest.approx(18 / 19)
+    all_hgg, source = evaluation.baselines
+    assert (all_hgg.estimates["balanced accuracy"].value, all_hgg.estimates["F1 of LGG"].value) == (0.5, 0)
+    assert "AUC" not in all_hgg.estimates
+    assert source.estimates["AUC"].value == 1
+    published = evaluation.published.estimates
+    assert published["F1 of HGG"].value == pytest.approx(0.9111, abs=5e-5)
+    assert published["F1 of LGG"].low < published["F1 of LGG"].value < published["F1 of LGG"].high
+    assert (evaluation.published.hgg, evaluation.published.lgg) == (42, 15)
+
+
+def test_a_source_of_one_grade_has_no_area(evaluated):
+    _, evaluation = evaluated
+    assert [(row.name, row.hgg, row.lgg) for row in evaluation.by_source] == [
+        ("CBICA", 10, 0),
+        ("TCIA09", 0, 10),
+    ]
+    cbica = evaluation.by_source[0].estimates
+    assert np.isnan(cbica["AUC"].value)
+    assert cbica["sensitivity"].value == 0.9
+
+
+def test_report_names_baselines_paper_and_statement(card, evaluated):
+    text = report(card, evaluated[1])
+    assert "| F1 of HGG | 0.947 [" in text
+    assert "| all HGG | 10 / 10 | – | 0.500 [" in text
+    assert "| source only, out of fold | 10 / 10 | 1.000 [" in text
+    assert "BraTS 2018 | 42 / 15 | – | 0.755 [" in text
+    assert "| CBICA | 10 / 0 | – |" in text
     assert "simulated tumours, not for clinical use" in text
     assert "attention was not scored" in text
+    assert "| 100% | 0.050 |" in text
+
+
+def test_files_hold_every_patient_and_every_number(tmp_path, card, evaluated):
+    measured, evaluation = evaluated
+    write_evaluation(tmp_path / "new", card, CONFOUNDED, measured, evaluation)
+    with (tmp_path / "new" / "patients.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["probability"]) for row in rows] == measured.probability.tolist()
+    assert [row["called"] for row in rows] == ["HGG"] * 9 + ["LGG"] * 11
+    assert rows[0]["enhancing_ml"] == ""
+    record = json.loads((tmp_path / "new" / "results.json").read_text(), parse_constant=pytest.fail)
+    assert record["weights_sha256"] == card.weights_sha256
+    by_name = {each["name"]: each for each in record["tables"]}
+    assert by_name["CBICA"]["AUC"] == {"value": None, "low": None, "high": None}
+    with (tmp_path / "new" / "results.csv").open(newline="") as file:
+        figures = {(row["name"], row["figure"]): row["value"] for row in csv.DictReader(file)}
+    assert float(figures["this checkpoint", "AUC"]) == by_name["this checkpoint"]["AUC"]["value"]
+    assert (tmp_path / "new" / "report.md").read_text() == report(card, evaluation)

@@ -1,0 +1,160 @@
+"""An evaluation as files: `report.md` for people, JSON and CSV for programs."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from model.attention_scores import AttentionScores
+from model.brats import Patient
+from model.card import Card
+from model.evaluation import Evaluation, Measured, Row
+from model.grade import Grade
+from model.metrics import Estimate
+
+_COMPARED = ("AUC", "balanced accuracy", "F1 of HGG", "F1 of LGG", "MCC")
+_COVERAGES = (0.5, 0.7, 0.8, 0.9, 1.0)
+
+
+def write_evaluation(
+    folder: Path, card: Card, patients: Sequence[Patient], measured: Measured, evaluation: Evaluation
+) -> None:
+    """Write the four files into a folder, made where it is not there, over an earlier evaluation's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.md").write_text(report(card, evaluation), encoding="utf-8")
+    (folder / "results.json").write_text(json.dumps(to_record(card, evaluation), indent=2) + "\n")
+    _write_csv(
+        folder / "results.csv",
+        ["table", "name", "hgg", "lgg", "figure", "value", "low", "high"],
+        (
+            [table, row.name, row.hgg, row.lgg, figure, *map(_blank, estimate)]
+            for table, row in _tables(evaluation)
+            for figure, estimate in row.estimates.items()
+        ),
+    )
+    columns = zip(measured.probability, measured.masked, measured.enhancing_ml, strict=True)
+    _write_csv(
+        folder / "patients.csv",
+        ["id", "name", "grade", "source", "probability", "called", "probability_tumour_blanked",
+         "enhancing_ml", *(f"attention_{name}" for name in AttentionScores._fields)],
+        (
+            [each.id, each.name, each.grade, each.source, p, Grade.HGG if p >= card.threshold else Grade.LGG,
+             _blank(masked), _blank(enhancing), *map(_blank, attention)]
+            for each, (p, masked, enhancing), attention
+            in zip(patients, columns, measured.attention, strict=True)
+        ),
+    )  # fmt: skip
+
+
+def to_record(card: Card, evaluation: Evaluation) -> dict[str, object]:
+    """Give everything as JSON takes it; a number that a cohort can't give is null."""
+    return {
+        "checkpoint": card.label,
+        "weights_sha256": card.weights_sha256,
+        "statement": card.training_statement,
+        "threshold": card.threshold,
+        "tables": [
+            {"table": table, "name": row.name, "hgg": row.hgg, "lgg": row.lgg, **_records(row.estimates)}
+            for table, row in _tables(evaluation)
+        ],
+        "risk_coverage": [column.tolist() for column in evaluation.risk_coverage],
+        "attention": {"patients": evaluation.attention_patients, **_records(evaluation.attention)},
+    }
+
+
+def report(card: Card, evaluation: Evaluation) -> str:
+    """Say in Markdown what was measured, every interval 95 % over patients."""
+    own = evaluation.checkpoint
+    lines = [
+        f"# {card.label} on {own.hgg} HGG and {own.lgg} LGG",
+        "",
+        f"{card.training_statement}. HGG is the glioblastoma collection, LGG the lower-grade one (WHO 2 and",
+        "3); no histology, no molecular grade. A card does not name its patients: see to it that none of",
+        "these was trained on. In brackets: 95 % intervals over patients.",
+        "",
+        "| figure | value |",
+        "|---|---|",
+        *(f"| {name} | {_words(each)} |" for name, each in own.estimates.items()),
+        "",
+        "## Beside what needs no network, and the paper",
+        "",
+        *_compared([own, *evaluation.baselines, evaluation.published]),
+        "",
+        "Where the source alone does about as well, a figure of the whole cohort says little about tumours:",
+        "look at the sources with both grades. The paper states F1 0.9118, its own table gives 0.9111.",
+        "",
+        "## By source",
+        "",
+        *_compared(evaluation.by_source),
+        "",
+        "## When the least certain are left to a person",
+        "",
+        "| surest patients kept | share of errors |",
+        "|---|---|",
+        *_risks(evaluation),
+        "",
+        "## Attention",
+        "",
+        *_attention(evaluation),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tables(evaluation: Evaluation) -> Iterable[tuple[str, Row]]:
+    yield "cohort", evaluation.checkpoint
+    yield from (("baseline", row) for row in evaluation.baselines)
+    yield "published", evaluation.published
+    yield from (("source", row) for row in evaluation.by_source)
+
+
+def _compared(rows: Sequence[Row]) -> list[str]:
+    cells = [
+        [row.name, f"{row.hgg} / {row.lgg}", *(_words(row.estimates.get(name)) for name in _COMPARED)]
+        for row in rows
+    ]
+    head = ["", "HGG / LGG", *_COMPARED]
+    return [f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *cells]]
+
+
+def _risks(evaluation: Evaluation) -> list[str]:
+    coverage, risk = evaluation.risk_coverage
+    kept = sorted({math.ceil(share * len(risk) - 1e-9) - 1 for share in _COVERAGES})
+    return [f"| {coverage[index]:.0%} | {risk[index]:.3f} |" for index in kept]
+
+
+def _attention(evaluation: Evaluation) -> list[str]:
+    if not evaluation.attention:
+        return ["No patient has a segmented tumour: the attention was not scored."]
+    return [
+        f"Means of the {evaluation.attention_patients} patients with a segmented tumour. A sign below 0.5",
+        "says that the attention avoids the tumour; pointing and energy must beat chance.",
+        "",
+        "| score | mean |",
+        "|---|---|",
+        *(f"| {name} | {_words(each)} |" for name, each in evaluation.attention.items()),
+    ]
+
+
+def _words(estimate: Estimate | None) -> str:
+    if estimate is None or math.isnan(estimate.value):
+        return "–"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def _records(estimates: dict[str, Estimate]) -> dict[str, dict[str, float | None]]:
+    return {
+        name: {key: None if math.isnan(value) else value for key, value in each._asdict().items()}
+        for name, each in estimates.items()
+    }
+
+
+def _blank(value: float) -> float | str:
+    return "" if math.isnan(value) else float(value)
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
