@@ -44,11 +44,9 @@ def _version(version: VersionStory) -> list[RenderableType]:
         f"job {version.job_id} is {version.job_state}{reason}",
     ]
     if result := version.result:
-        lines.append(
-            f"result: {result.grade}, P(HGG) {result.probability:.3f}, by {result.model}, "
-            f"{_time(result.created_at)}"
-        )
-        if result.trained_on_simulated:
+        said = "not graded" if result.grade is None else f"{result.grade}, P(HGG) {result.probability:.3f}"
+        lines.append(f"result: {said}, by {result.model}, {_time(result.created_at)}")
+        if result.trained_on_simulated and result.grade is not None:
             lines.append(f"{SIMULATED_STATEMENT}.")
     lines += _delivery_lines(version.deliveries)
     parts: list[RenderableType] = [Text("\n".join(lines))]

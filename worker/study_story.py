@@ -42,11 +42,11 @@ class StepStory:
 
 @dataclass(frozen=True, slots=True)
 class ResultStory:
-    """What the network said."""
+    """What the network said; no grade and no probability where the study was answered without one."""
 
     result_uid: str
-    grade: Grade
-    probability: float
+    grade: Grade | None
+    probability: float | None
     model: str
     trained_on_simulated: bool
     created_at: datetime

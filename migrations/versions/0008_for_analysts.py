@@ -55,6 +55,7 @@ VIEWS = {
                    AS known_grade,
                r.created_at
         FROM result r JOIN study s ON s.id = r.study_id
+        WHERE r.grade IS NOT NULL
     """,
     "v_turnaround": """
         SELECT j.id AS job_id, v.study_id, v.number AS version, j.state, j.result_id,
@@ -92,6 +93,7 @@ VIEWS = {
         FROM result b
         JOIN result a
           ON a.study_id = b.study_id AND a.id < b.id AND a.checkpoint_sha256 <> b.checkpoint_sha256
+        WHERE a.grade IS NOT NULL AND b.grade IS NOT NULL
     """,
     "v_known_grades": """
         SELECT DISTINCT ON (study_id) study_id, grade AS known_grade, source, given_at
@@ -100,7 +102,7 @@ VIEWS = {
 }
 
 VIEW_COMMENTS = {
-    "v_results": "One row a result; is_current: no newer result replaces it. known_grade: newest feedback",
+    "v_results": "One row a grade given; is_current: no newer result replaces it. known_grade: newest feedback",
     "v_turnaround": "One row a job; seconds count from when its study was complete",
     "v_failures": "What a person has to look at: held studies and jobs, not gradable ones, refused objects",
     "v_model_agreement": "Pairs of results of one study by different weights",
