@@ -184,7 +184,7 @@ def enhancing_ml(labels: npt.NDArray[np.uint8]) -> float:
 
 
 def _cases(folder: Path) -> Iterable[Path]:
-    for place, _, names in os.walk(folder):
+    for place, _, names in os.walk(folder, followlinks=True):
         if any(_word(name) in CONTRAST_WORDS for name in names):
             yield Path(place)
 

@@ -63,14 +63,25 @@ def _data_folder(folder: Path) -> Iterator[Finding]:
             f"run as the service's user, or give the folder to this one: chown -R $(id -un) {folder}",
         )
         return
-    if folder.stat().st_mode & stat.S_IRWXO:
+    if opened := [str(path) for path in _private_folders(folder) if path.stat().st_mode & stat.S_IRWXO]:
         yield warning(
             check,
             f"{folder} holds patients' data and is open to every user of this machine",
-            f"chmod o-rwx {folder}",
+            f"chmod o-rwx {' '.join(opened)}",
         )
     else:
         yield ok(check, f"{folder} is ours to write to")
+
+
+def _private_folders(folder: Path) -> list[Path]:
+    """Folders that nobody else needs to enter: the data folder itself, unless PostgreSQL has to pass it.
+
+    Started by root, the embedded PostgreSQL runs as a user of its own.
+    """
+    postgres = folder / "postgres"
+    if not postgres.is_dir() or postgres.stat().st_uid == folder.stat().st_uid:
+        return [folder]
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and path != postgres]
 
 
 def _disk_space(settings: Settings) -> Iterator[Finding]:

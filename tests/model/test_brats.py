@@ -123,6 +123,13 @@ def test_a_folder_without_a_sequence_is_named(tmp_path, lost):
         read_patients(tmp_path)
 
 
+def test_linked_folders_are_followed(tmp_path):
+    case = write_case(tmp_path / "elsewhere" / "Brats18_CBICA_AAB_1", empty=True)
+    (tmp_path / "cohort" / "HGG").mkdir(parents=True)
+    (tmp_path / "cohort" / "HGG" / case.name).symlink_to(case)
+    assert [each.id for each in read_patients(tmp_path / "cohort")] == ["CBICA_AAB_1"]
+
+
 def test_two_files_for_one_contrast_and_no_patient_at_all(tmp_path):
     with pytest.raises(NoPatientsError, match="name the folder"):
         read_patients(tmp_path)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import socket
 from datetime import timedelta
@@ -150,6 +151,18 @@ def test_a_data_folder_is_ours_and_closed_to_others(make_settings, tmp_path):
     nowhere = found(make_settings(data_folder=tmp_path / "nowhere"))
     assert nowhere["data folder"].verdict is Verdict.FAILED
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to another user, which needs root")
+def test_the_embedded_database_of_another_user_is_not_shut_in(make_settings):
+    folder = make_settings().data_folder
+    for name in ("postgres", "spool"):
+        (folder / name).mkdir(mode=0o755)
+    os.chown(folder / "postgres", 65534, 65534)
+    folder.chmod(0o755)
+    assert found(make_settings())["data folder"].advice == f"chmod o-rwx {folder / 'spool'}"
+    (folder / "spool").chmod(0o700)
+    assert found(make_settings())["data folder"].verdict is Verdict.OK
 
 
 def test_a_folder_that_cannot_be_written_to_is_a_failure(make_settings, monkeypatch):

@@ -1,0 +1,52 @@
+"""The two ways to train on real patients, every choice by name; the card repeats them.
+
+`reproduce` is the protocol of Sabahuddin and Gutta, its gaps filled as the code they built on does (Yan
+2019): the paper names neither optimiser, decay, focusing, range of rotation nor validation share.
+"""
+
+from dataclasses import asdict, dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a training does to the slices and to the weights."""
+
+    name: str
+    batch_norm: bool = True
+    focusing: float = 2.0
+    """Gamma of the focal loss (Lin 2017), without class weights."""
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    """Nesterov's."""
+    weight_decay: float = 1e-5
+    decay_every: int = 10
+    """Epochs after which the learning rate falls to a tenth."""
+    epochs: int = 50
+    batch: int = 32
+    rotation_degrees: float = 10.0
+    augmented_share: float = 0.5
+    """Probability of rotation, and by itself of mirroring."""
+    intensity: float = 0.0
+    """Gain of each contrast is varied by this share, offset by this many MAD."""
+    attention_weight: float = 0.0
+    """Weight of each attention map's Dice loss, where a patient has a segmentation (Yan 2019)."""
+    tumour_slices_only: bool = False
+    """Slices without tumour teach no grade, where a patient has a segmentation."""
+    calibrated: bool = False
+    """Temperature fitted on the validation patients."""
+
+    def words(self) -> str:
+        """Every choice in one line."""
+        return ", ".join(f"{name} {value}" for name, value in asdict(self).items() if name != "name")
+
+
+REPRODUCE = Recipe("reproduce")
+IMPROVED = replace(
+    REPRODUCE,
+    name="improved",
+    intensity=0.25,
+    attention_weight=0.15,
+    tumour_slices_only=True,
+    calibrated=True,
+)
+RECIPES = {recipe.name: recipe for recipe in (REPRODUCE, IMPROVED)}
