@@ -102,7 +102,7 @@ VIEWS = {
 }
 
 VIEW_COMMENTS = {
-    "v_results": "One row a grade given; is_current: no newer result replaces it. known_grade: newest feedback",
+    "v_results": "One row a grade given; is_current: none newer replaces it. known_grade: newest feedback",
     "v_turnaround": "One row a job; seconds count from when its study was complete",
     "v_failures": "What a person has to look at: held studies and jobs, not gradable ones, refused objects",
     "v_model_agreement": "Pairs of results of one study by different weights",
