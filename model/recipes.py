@@ -32,6 +32,8 @@ class Recipe:
     """Weight of each attention map's Dice loss, where a patient has a segmentation (Yan 2019)."""
     tumour_slices_only: bool = False
     """Slices without tumour teach no grade, where a patient has a segmentation."""
+    every: int = 1
+    """One training slice of so many; more than 1 is for trials."""
     calibrated: bool = False
     """Temperature fitted on the validation patients."""
 

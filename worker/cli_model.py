@@ -1,5 +1,7 @@
-"""Commands about the classifier itself: `gliograde evaluate`."""
+"""Commands about the classifier itself: `gliograde evaluate` and `gliograde train`."""
 
+import logging
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -42,3 +44,54 @@ def evaluate(
     evaluated = evaluation.evaluate(predictor.card, patients, measured)
     write_evaluation(out, predictor.card, patients, measured, evaluated)
     typer.echo(report(predictor.card, evaluated))
+
+
+class RecipeName(StrEnum):
+    """Names of `model.recipes`."""
+
+    REPRODUCE = "reproduce"
+    IMPROVED = "improved"
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="Folder with patients as BraTS 2018-2021 lays them out.")],
+    recipe: Annotated[RecipeName, typer.Option(help="The paper's protocol, or what does better.")],
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint; named again, training goes on.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV with the columns name and grade, and source where it is known.")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="State dict of torchvision's vgg16_bn; the pinned wheel's by default.")
+    ] = None,
+    fold: Annotated[
+        str, typer.Option(metavar="PART/PARTS", help="Which part of the cohort is held out.")
+    ] = "1/5",
+    seed: Annotated[int, typer.Option(min=0)] = 1,
+) -> None:
+    """Train on a cohort, on the first CUDA device or else the CPU; split.csv says who was held out."""
+    import torch  # noqa: PLC0415 - the command line starts without torch
+
+    from model.brats import read_patients  # noqa: PLC0415
+    from model.recipes import RECIPES  # noqa: PLC0415
+    from model.train_cohort import split_sides, start_network, train_cohort  # noqa: PLC0415
+
+    part, _, parts = fold.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise typer.BadParameter(f"{fold}: say PART/PARTS, as 1/5", param_hint="--fold")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    sides = split_sides(read_patients(data, labels), int(parts), int(part) - 1, seed)
+    chosen = RECIPES[recipe]
+    try:
+        card, _ = train_cohort(
+            sides,
+            chosen,
+            seed,
+            out,
+            start=lambda sample: start_network(chosen, start, sample),
+            origin=f"torchvision's weights in {start.name}" if start else "ImageNet (Oxford VGG16)",
+            device="cuda" if torch.cuda.is_available() else "cpu",
+        )
+    except torch.cuda.OutOfMemoryError as error:
+        typer.echo("gliograde: the GPU's memory is too small beside what else runs there: end that", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(f"{card.label} in {out}")
