@@ -66,7 +66,7 @@ def train(
     fold: Annotated[
         str, typer.Option(metavar="PART/PARTS", help="Which part of the cohort is held out.")
     ] = "1/5",
-    seed: Annotated[int, typer.Option(min=0)] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")] = 1,
 ) -> None:
     """Train on a cohort, on the first CUDA device or else the CPU; split.csv says who was held out."""
     import torch  # noqa: PLC0415 - the command line starts without torch
