@@ -11,15 +11,18 @@ from rich.progress import Progress
 
 from model.card import default_checkpoint_folder
 
+Cohort = Annotated[Path, typer.Argument(help="Folder with patients as BraTS 2018-2021 lays them out.")]
+Labels = Annotated[
+    Path | None, typer.Option(help="CSV with the columns name and grade, and source where it is known.")
+]
+
 
 def evaluate(
-    data: Annotated[Path, typer.Argument(help="Folder with patients as BraTS 2018-2021 lays them out.")],
+    data: Cohort,
     model: Annotated[
         Path | None, typer.Option(help="Folder of the checkpoint; the shipped one by default.")
     ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="CSV with the columns name and grade, and source where it is known.")
-    ] = None,
+    labels: Labels = None,
     out: Annotated[Path, typer.Option(help="Folder for report.md, results and patients.")] = Path(
         "evaluation"
     ),
@@ -54,12 +57,10 @@ class RecipeName(StrEnum):
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder with patients as BraTS 2018-2021 lays them out.")],
+    data: Cohort,
     recipe: Annotated[RecipeName, typer.Option(help="The paper's protocol, or what does better.")],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint; named again, training goes on.")],
-    labels: Annotated[
-        Path | None, typer.Option(help="CSV with the columns name and grade, and source where it is known.")
-    ] = None,
+    labels: Labels = None,
     start: Annotated[
         Path | None, typer.Option(help="State dict of torchvision's vgg16_bn; the pinned wheel's by default.")
     ] = None,

@@ -210,7 +210,6 @@ def test_a_patient_becomes_a_stack_with_its_tumour(tmp_path):
     stack = load_patient(patient).stack
     labels = load_labels(patient)
     assert labels is not None
-    assert labels is not None
     tumour = tumour_on(stack, labels)
     assert enhancing_ml(labels) == pytest.approx(16.0, rel=0.05)
     assert tumour.any(axis=(1, 2)).sum() == 30
