@@ -52,6 +52,9 @@ TUMOUR_LABELS = (1, 2, 3, 4)
 ENHANCING_LABELS = (3, 4)
 """4 until BraTS 2021, 3 since; no year uses both."""
 
+NO_TUMOUR_FOLDER = "NONE"
+"""Patients without a tumour lie below a folder of this name, beside HGG and LGG; they have no grade."""
+
 _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
 _NAMED_AT_MOST = 12
@@ -100,7 +103,7 @@ class Patient:
 
 
 def read_patients(folder: Path, labels: Path | None = None) -> tuple[Patient, ...]:
-    """Find all patients below a folder, in the order of their ids.
+    """Find all patients with a tumour below a folder, in the order of their ids.
 
     `labels` is a CSV with the columns `name` and `grade`, and `source` where it is known; any of a
     patient's names will do. Raises `CohortError`.
@@ -184,7 +187,8 @@ def enhancing_ml(labels: npt.NDArray[np.uint8]) -> float:
 
 
 def _cases(folder: Path) -> Iterable[Path]:
-    for place, _, names in os.walk(folder, followlinks=True):
+    for place, below, names in os.walk(folder, followlinks=True):
+        below[:] = [name for name in below if name.upper() != NO_TUMOUR_FOLDER]
         if any(_word(name) in CONTRAST_WORDS for name in names):
             yield Path(place)
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import repeat
 
 import numpy as np
@@ -12,21 +11,19 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from model.anatomy import typical_brain
-from model.atlas import load_atlas
 from model.brain_mask import foreground
 from model.grade import Contrast, Grade
 from model.network import CLASS_ORDER
 from model.preprocess import build_stack, place
-from model.register import register_brains
-from model.simulate import simulate_case, tumour_mask_on
+from model.simulate import SimulatedCase, simulate_case, tumour_mask_on
 from model.stack import Stack
-from model.volume import Affine
+from model.template import Head, typical_to_atlas
 
 Mask = npt.NDArray[np.bool_]
 
 NO_GRADE = -1
 _LEAST_TUMOUR_PIXELS = 100
+_TUMOUR_FREE = (18, 19)
 _MAXIMUM_ROTATION_DEGREES = 10.0
 
 
@@ -52,35 +49,32 @@ class Samples:
         )
 
 
-def grade_of(seed: int) -> Grade:
-    """Give the grade that the simulated patient of this seed has in training and evaluation."""
-    return CLASS_ORDER[seed % 2]
+def grade_of(seed: int) -> Grade | None:
+    """Give the grade that the simulated patient of this seed has; every tenth has no tumour."""
+    return None if seed % 20 in _TUMOUR_FREE else CLASS_ORDER[seed % 2]
 
 
-def simulated_patient(seed: int) -> tuple[Stack, Mask]:
-    """Simulate the brain of this seed: stack, and where its tumour is, bool (slice, row, column).
+def simulated_patient(seed: int, head: Head = Head.MNI152) -> tuple[Stack, Mask, SimulatedCase]:
+    """Simulate the brain of this seed: stack, where its tumour is, bool (slice, row, column), and the case.
 
     All patients go to BraTS space by one transform, that of the typical brain, so that each keeps its own
     pose of a few degrees and millimetres: wider than what registration leaves, at none of its cost.
     """
-    case = simulate_case(seed, grade_of(seed), brain_only=True)
+    case = simulate_case(seed, grade_of(seed), brain_only=True, head=head)
     brain = foreground(case.volumes[Contrast.T1CE])
     assert brain is not None
     to_atlas = typical_to_atlas()
     stack = build_stack(place(case.volumes, brain, dict.fromkeys(Contrast, to_atlas)))
-    return stack, tumour_mask_on(stack, case, to_atlas) & stack.mask
-
-
-@lru_cache(maxsize=1)
-def typical_to_atlas() -> Affine:
-    """Register the typical simulated brain to the atlas, once a process."""
-    return register_brains(load_atlas(), typical_brain())
+    return stack, tumour_mask_on(stack, case, to_atlas) & stack.mask, case
 
 
 def draw_samples(seed: int, with_tumour: int, without_tumour: int) -> Samples:
     """Draw augmented slices of the patient of this seed; fewer where it has fewer of a kind."""
     random = np.random.default_rng(seed)
-    stack, tumour = simulated_patient(seed)
+    grade = grade_of(seed)
+    stack, tumour, _ = simulated_patient(seed)
+    if grade is None:
+        without_tumour += with_tumour
     seen = tumour.sum(axis=(1, 2)) >= _LEAST_TUMOUR_PIXELS
     chosen = np.concatenate(
         [
@@ -92,7 +86,8 @@ def draw_samples(seed: int, with_tumour: int, without_tumour: int) -> Samples:
         ]
     )
     slices, masks = _augment(stack.array[chosen], stack.mask[chosen], tumour[chosen], random)
-    labels = np.where(seen[chosen], CLASS_ORDER.index(grade_of(seed)), NO_GRADE).astype(np.int64)
+    label = NO_GRADE if grade is None else CLASS_ORDER.index(grade)
+    labels = np.where(seen[chosen], label, NO_GRADE).astype(np.int64)
     return Samples(slices.astype(np.float16), masks, labels)
 
 

@@ -25,6 +25,9 @@ class Tissue(StrEnum):
     SOLID = "solid"
     OEDEMA = "oedema"
     ENHANCING = "enhancing"
+    BLOOD = "blood"
+    GLIOSIS = "gliosis"
+    FLOWING = "flowing CSF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,10 @@ RELAXATION_3T: dict[Tissue, Relaxation] = {
     Tissue.SOLID: Relaxation(1750, 170, 0.88, 0.01),
     Tissue.OEDEMA: Relaxation(1500, 140, 0.86, 0.01),
     Tissue.ENHANCING: Relaxation(1500, 120, 0.84, 0.35),
+    Tissue.BLOOD: Relaxation(520, 60, 0.80),
+    Tissue.GLIOSIS: Relaxation(1300, 125, 0.82, 0.01),
+    # inflow is not inverted, which shortens T1 as FLAIR sees it
+    Tissue.FLOWING: Relaxation(2600, 1800, 1.0),
 }
 
 

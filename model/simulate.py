@@ -16,17 +16,20 @@ from torch.nn import functional
 from model.anatomy import WARP_STEP, Anatomy, build_anatomy, random_rotation, random_warp
 from model.fields import Grid, Vector, resize, sample
 from model.grade import Contrast, Grade
-from model.lesion import draw_lesion, grow, push, relaxations
+from model.growth import grow
+from model.lesion import Enhancement, Form, Lesion, draw_lesion, push, relaxations
 from model.signal import Protocol, Relaxation, Tissue, nulling_ti
 from model.stack import Stack
+from model.template import Head, Template, load_template
 from model.volume import Affine, Volume
 
 # BraTS labels and the tissues behind them.
 LABELS: dict[int, tuple[Tissue, ...]] = {
-    1: (Tissue.NECROSIS, Tissue.SOLID),
+    1: (Tissue.NECROSIS, Tissue.SOLID, Tissue.BLOOD),
     2: (Tissue.OEDEMA,),
     4: (Tissue.ENHANCING,),
 }
+Parameters = dict[str, str | float | bool]
 _STEP_MM = 1.25
 _HEAD = Grid((152, 192, 152), np.array([-95.0, -132.0, -86.0]), _STEP_MM)
 _BRAIN = Grid((128, 160, 136), np.array([-80.0, -116.0, -78.0]), _STEP_MM)
@@ -71,21 +74,24 @@ def simulate_case(
     *,
     spacing_mm: tuple[float, float, float] | None = None,
     brain_only: bool = False,
+    head: Head = Head.MNI152,
+    form: Form | None = None,
+    enhancement: Enhancement | None = None,
 ) -> SimulatedCase:
     """Draw a head, with a tumour where a grade is given, and image it four times.
 
     The same arguments give the same case. `spacing_mm` (i, j, k) fixes the voxels of every series, else they
     are drawn: 0.86–1.0 mm in plane, slices 2–5 mm apart. `brain_only` leaves the skull out, 0 outside.
+    `form` and `enhancement` fix what else is drawn by grade.
     """
     rng = np.random.default_rng(seed)
     with torch.inference_mode():
         grid = _BRAIN if brain_only else _HEAD
-        coarse = grid.coarse(WARP_STEP)
-        warp = random_warp(rng, coarse)
-        lesion = draw_lesion(rng, grade, coarse, warp) if grade is not None else None
+        coarse, template = grid.coarse(WARP_STEP), load_template(head)
+        atrophy, warp, lesion = _draw_patient(rng, grade, coarse, template, form, enhancement)
         if lesion is not None:
-            warp = push(lesion, coarse, warp)
-        anatomy = build_anatomy(rng, grid, warp, brain_only=brain_only)
+            warp = push(lesion, template, coarse, warp)
+        anatomy = build_anatomy(rng, template, grid, warp, atrophy, brain_only=brain_only)
         if lesion is not None:
             grow(rng, lesion, anatomy)
         tissues = relaxations(rng, lesion)
@@ -93,8 +99,7 @@ def simulate_case(
         slices = _draw_slices(rng, spacing_mm)
         images = _acquire(rng, anatomy, tissues, protocols, slices, brain_only=brain_only)
         segmentation = _segmentation(anatomy, slices["t1ce"])
-    parameters = lesion.parameters() if lesion else {}
-    parameters |= {"grade": grade.value if grade else "none", "brain_only": brain_only}
+    parameters = _parameters(grade, head, atrophy, lesion) | {"brain_only": brain_only}
     for name, protocol in protocols.items():
         parameters |= {f"{name}_tr_ms": protocol.tr, f"{name}_te_ms": protocol.te}
         parameters |= {f"{name}_ti_ms": protocol.ti, f"{name}_slice_mm": slices[name].thickness_mm}
@@ -106,6 +111,37 @@ def simulate_case(
         segmentation,
         parameters,
     )
+
+
+def describe_patient(seed: int, grade: Grade | None, head: Head = Head.MNI152) -> Parameters:
+    """Give what `simulate_case` with `brain_only` draws of the patient of this seed, without any image."""
+    rng = np.random.default_rng(seed)
+    with torch.inference_mode():
+        drawn = _draw_patient(rng, grade, _BRAIN.coarse(WARP_STEP), load_template(head), None, None)
+    atrophy, _, lesion = drawn
+    return _parameters(grade, head, atrophy, lesion)
+
+
+def _draw_patient(
+    rng: np.random.Generator,
+    grade: Grade | None,
+    coarse: Grid,
+    template: Template,
+    form: Form | None,
+    enhancement: Enhancement | None,
+) -> tuple[float, Tensor, Lesion | None]:
+    """Atrophy (0-1), the warp of the healthy head on the coarse grid, and the tumour."""
+    atrophy = float(rng.beta(1.3, 2.5))
+    warp = random_warp(rng, coarse, atrophy)
+    if grade is None:
+        return atrophy, warp, None
+    lesion = draw_lesion(rng, grade, template, coarse, warp, form=form, enhancement=enhancement)
+    return atrophy, warp, lesion
+
+
+def _parameters(grade: Grade | None, head: Head, atrophy: float, lesion: Lesion | None) -> Parameters:
+    drawn = lesion.parameters() if lesion else {}
+    return drawn | {"grade": grade.value if grade else "none", "head": head.value, "atrophy": atrophy}
 
 
 def tumour_mask_on(stack: Stack, case: SimulatedCase, to_atlas: Affine) -> npt.NDArray[np.bool_]:
@@ -183,7 +219,7 @@ def _acquire(
 def _received(rng: np.random.Generator, signal: Tensor) -> Tensor:
     """Receive bias, Rician noise and an arbitrary scale on a signal (i, j, k) of 1 in white matter."""
     shape = (signal.shape[0], signal.shape[1], signal.shape[2])
-    bias = torch.exp(0.12 * resize(_RECEIVER.noise(rng, 120), shape)[0])
+    bias = torch.exp(float(rng.uniform(0.05, 0.22)) * resize(_RECEIVER.noise(rng, 120), shape)[0])
     draws = torch.from_numpy(rng.standard_normal((2, *shape), dtype=np.float32))
     draws *= float(rng.uniform(0.015, 0.04))
     noisy = torch.sqrt((signal * bias + draws[0]).square_().add_(draws[1].square_()))

@@ -159,6 +159,8 @@ def train(plan: Plan, folder: Path, executor: Executor) -> Card:
     steps = fit(network, kept, plan.epochs, started + plan.minutes * 60)
     seconds = time.monotonic() - started
     save_checkpoint(folder, network, build_card(plan, len(samples.labels), steps, seconds, ()))
+    if not plan.held_out:
+        return read_card(folder)
     held_out = executor.map(simulated_patient, plan.held_out_seeds)
     metrics = evaluate_patients(Predictor(folder, "cpu"), plan.held_out_seeds, held_out)
     return save_checkpoint(folder, network, build_card(plan, len(samples.labels), steps, seconds, metrics))

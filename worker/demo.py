@@ -66,7 +66,7 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
             studies = [
                 DemoStudy(
                     case.title,
-                    case.truth,
+                    case.truth or "none",
                     case.study_header.study_instance_uid,
                     case.expected,
                     is_scanned=False,

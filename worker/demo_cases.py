@@ -37,12 +37,14 @@ class DemoCase:
     """One simulated study: what it is, what is sent when, and how its job must end."""
 
     title: str
-    truth: Grade
+    truth: Grade | None
     seed: int
     expected: JobState = JobState.DONE
     headers: Mapping[str, SeriesHeader] = field(default_factory=lambda: dict(PROTOCOL))
     first: Sequence[str] = ACQUIRED
     late: Sequence[str] = ()
+    form: str | None = "single"
+    """One of `model.lesion.Form`; drawn where None."""
 
     @property
     def study_header(self) -> StudyHeader:
@@ -84,10 +86,12 @@ def scan(case: DemoCase, folder: Path) -> ScannedStudy:
     """Simulate the patient and write the study's DICOM files below `folder`."""
     import torch  # noqa: PLC0415 - only the simulating child processes pay for torch
 
-    from model.simulate import simulate_case  # noqa: PLC0415 - as above
+    from model.lesion import Form  # noqa: PLC0415 - as above
+    from model.simulate import simulate_case  # noqa: PLC0415
 
     torch.set_num_threads(1)
-    simulated = simulate_case(case.seed, case.truth)
+    form = None if case.form is None else Form(case.form)
+    simulated = simulate_case(case.seed, case.truth, form=form)
     volumes = {
         "flair": simulated.volumes[Contrast.FLAIR],
         "t1": simulated.native_t1,

@@ -2,11 +2,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from model.grade import Contrast, Grade
-from model.lesion import Enhancement, draw_enhancement
-from model.simulate import simulate_case, tumour_mask_on
+from model.lesion import Enhancement, Form, draw_enhancement, draw_form
+from model.simulate import describe_patient, simulate_case, tumour_mask_on
 from model.stack import Stack, stack_affine
+from model.template import Head, load_template
 
 COARSE = (1.6, 1.6, 4.0)
 
@@ -118,3 +120,72 @@ def test_grades_differ_in_enhancement_and_overlap():
     kinds = {grade: Counter(draw_enhancement(rng, grade) for _ in range(400)) for grade in Grade}
     assert kinds[Grade.HGG][Enhancement.RING] > 200 > kinds[Grade.LGG][Enhancement.RING] > 0
     assert kinds[Grade.LGG][Enhancement.NONE] > 200 > kinds[Grade.HGG][Enhancement.NONE] > 0
+
+
+def _form(form, grade, seed):
+    return simulate_case(seed, grade, spacing_mm=COARSE, brain_only=True, form=form)
+
+
+def _sides_ml(case):
+    """Tumour right and left of the brain's middle."""
+    mask = case.segmentation.array > 0
+    middle = np.argwhere(case.volumes[Contrast.T1CE].array > 0)[:, 0].mean()
+    columns = mask.sum(axis=(1, 2)) * np.prod(case.segmentation.spacing_mm) / 1000
+    i = np.arange(len(columns))
+    return columns[i < middle].sum(), columns[i >= middle].sum()
+
+
+def test_a_butterfly_lies_on_both_sides():
+    assert min(_sides_ml(_form(Form.BUTTERFLY, Grade.HGG, 11))) > 3
+
+
+def test_several_foci_are_apart_and_small_ones_small():
+    case = _form(Form.METASTASIS_LIKE, Grade.HGG, 15)
+    parts, count = ndimage.label(np.isin(case.segmentation.array, (1, 4)))
+    sizes = np.bincount(parts.ravel())[1:] * np.prod(case.segmentation.spacing_mm) / 1000
+    assert 3 <= case.parameters["foci"] <= 5
+    assert (sizes > 0.1).sum() >= 2
+    assert sizes.max() < 12
+    assert count >= 2
+
+
+def test_surgery_leaves_a_cavity_of_fluid():
+    """The cavity is dark on FLAIR and bright on T2, and no part of the tumour."""
+    case = _form(Form.AFTER_SURGERY, Grade.HGG, 33)
+    t1ce = case.volumes[Contrast.T1CE]
+    tumour = case.segmentation.array > 0
+    filled = ndimage.binary_fill_holes(ndimage.binary_closing(tumour, iterations=3))
+    shape = case.segmentation.array.shape
+    flair, t2 = (
+        case.volumes[name].resample(shape, t1ce.affine).array for name in (Contrast.FLAIR, Contrast.T2)
+    )
+    fluid = filled & ~tumour & (t2 > np.percentile(t2[tumour], 75))
+    assert _millilitres(t1ce, fluid) > 1
+    assert np.median(flair[fluid]) < 0.8 * np.median(flair[tumour])
+
+
+def test_a_tumour_below_the_tentorium_stays_there():
+    case = _form(Form.INFRATENTORIAL, Grade.LGG, 18)
+    affine = case.segmentation.affine
+    voxels = np.argwhere(case.segmentation.array > 0)
+    heights = voxels @ affine[2, :3] + affine[2, 3]
+    assert np.median(heights) < -20
+
+
+def test_describing_a_patient_draws_what_simulating_draws(brain):
+    described = describe_patient(22, Grade.LGG)
+    assert described.items() <= brain.parameters.items()
+
+
+def test_the_other_head_is_another_anatomy():
+    one, other = (load_template(head) for head in (Head.MNI152, Head.SRI24))
+    assert one.tissue.shape == other.tissue.shape
+    white = [template.tissue[1] > 0.5 for template in (one, other)]
+    assert 0.5 < float((white[0] & white[1]).sum() / (white[0] | white[1]).sum()) < 0.9
+
+
+def test_forms_are_drawn_by_grade():
+    rng = np.random.default_rng(5)
+    drawn = {grade: Counter(draw_form(rng, grade) for _ in range(400)) for grade in Grade}
+    assert set(drawn[Grade.HGG]) == set(Form)
+    assert Form.METASTASIS_LIKE not in drawn[Grade.LGG]
