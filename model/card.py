@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from model.gates import NO_GATES_STATEMENT, Gates
 from model.grade import Contrast, Grade
 
 SCHEMA_VERSION: Final = 1
@@ -64,6 +65,19 @@ class Metric(_Frozen):
     measured_on: str
 
 
+class Calibration(_Frozen):
+    """What temperature and bias were fitted on, and what they changed there."""
+
+    patients: int = Field(ge=1)
+    brier_before: float = Field(ge=0, le=1)
+    brier_after: float = Field(ge=0, le=1)
+    error_before: float = Field(
+        ge=0, le=1, description="Expected calibration error, as evaluations report it"
+    )
+    error_after: float = Field(ge=0, le=1)
+    measured_on: str
+
+
 class Card(_Frozen):
     """Everything a reader of a result may ask about its checkpoint."""
 
@@ -75,7 +89,13 @@ class Card(_Frozen):
     input: InputDescription
     pooling: Literal["attention-weighted-mean"]
     temperature: float = Field(gt=0, description="Logits are divided by it before the softmax")
+    bias: float = Field(default=0.0, description="Added to the log-odds of HGG after that")
+    calibration: Calibration | None = Field(
+        default=None,
+        description="What temperature and bias were fitted on; None: the probability is as trained",
+    )
     threshold: float = Field(ge=0, le=1, description="Probability of HGG from which a patient is called HGG")
+    gates: Gates | None = Field(default=None, description="Limits beyond which no grade is told")
     training: Training
     metrics: tuple[Metric, ...]
     intended_use: str
@@ -89,6 +109,25 @@ class Card(_Frozen):
     def label(self) -> str:
         """Name, version and the first twelve digits of the digest: one line that identifies the weights."""
         return f"{self.name} {self.version} {self.weights_sha256[:12]}"
+
+    @property
+    def answer_sha256(self) -> str:
+        """Digest of all in a checkpoint that decides an answer: weights, calibration, threshold and gates."""
+        decisive = {"weights_sha256", "temperature", "bias", "threshold", "pooling", "gates"}
+        return hashlib.sha256(self.model_dump_json(include=decisive).encode()).hexdigest()
+
+    @property
+    def calibration_statement(self) -> str:
+        """One sentence: whether the probability is calibrated, and on what."""
+        if self.calibration is None:
+            return "The probability is not calibrated: read it as a score."
+        on = self.calibration
+        return f"The probability is calibrated on {on.patients} patients ({on.measured_on})."
+
+    @property
+    def gates_statement(self) -> str:
+        """One sentence: which gates a study has to pass before it gets a grade."""
+        return NO_GATES_STATEMENT if self.gates is None else self.gates.statement
 
     @property
     def is_simulated(self) -> bool:

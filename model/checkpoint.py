@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from model import appearance
 from model.card import CARD_NAME, WEIGHTS_NAME, Card, CheckpointError, read_weights
 from model.grade import Contrast
 from model.network import CLASS_ORDER, INPUT_SIZE, AttentionVGG16
@@ -86,6 +87,12 @@ def _check_words(card: Card, folder: Path) -> None:
     if (card.classes, card.input.contrasts, card.input.size) != expected:
         raise CheckpointError(
             f"the checkpoint in {folder} was made for other classes, contrasts or sizes than this network's: "
+            "install one made for this version of gliograde"
+        )
+    usual = None if card.gates is None else card.gates.appearance
+    if usual is not None and usual.names != appearance.NAMES:
+        raise CheckpointError(
+            f"the checkpoint in {folder} knows usual images by other features than are measured here: "
             "install one made for this version of gliograde"
         )
 

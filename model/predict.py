@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from model.appearance import describe_appearance
+from model.calibration import Platt
 from model.checkpoint import load_checkpoint
+from model.gates import Gates, Judgement, PatientStatistics, judge
 from model.grade import Grade, GradePrediction
 from model.network import CLASS_ORDER, INPUT_SIZE, AttentionVGG16, NetworkOutput
 from model.stack import Stack
 from model.volume import Volume
 
 _HGG = CLASS_ORDER.index(Grade.HGG)
+_ATTENTIVE = 0.5
 _LEAST_EVIDENCE = 1e-6
 """Keeps the weights defined, and equal, where no slice has any attention."""
 
@@ -33,11 +37,26 @@ class Prediction:
     """What the network says of a stack, and where it looked.
 
     `attention` has the stack's grid and affine: float32 (slice, row, column), 0-1 on one fixed scale, 0
-    outside the stack's mask.
+    outside the stack's mask. `appearance` are the features of `model.appearance`; `gates` those of the
+    checkpoint.
     """
 
     grade_prediction: GradePrediction
     attention: Volume
+    appearance: tuple[float, ...] = ()
+    gates: Gates | None = None
+
+    @property
+    def statistics(self) -> PatientStatistics:
+        """What the gates look at."""
+        voxel_ml = abs(float(np.linalg.det(self.attention.affine[:3, :3]))) / 1000
+        attention_ml = float((self.attention.array > _ATTENTIVE).sum()) * voxel_ml
+        return PatientStatistics(self.grade_prediction.probability, attention_ml, self.appearance)
+
+    @property
+    def judgement(self) -> Judgement:
+        """What the gates say: whether the grade may be told."""
+        return judge(self.statistics, self.gates)
 
 
 class Predictor:
@@ -67,7 +86,8 @@ class Predictor:
         logits, a3 = self._forward(torch.from_numpy(stack.array))
         size = (INPUT_SIZE, INPUT_SIZE)
         attention = functional.interpolate(a3, size, mode="bilinear", align_corners=False)[:, 0] * mask
-        probabilities = torch.softmax(logits.double() / self.card.temperature, dim=1)[:, _HGG].numpy()
+        margins = (logits[:, _HGG].double() - logits[:, 1 - _HGG].double()).numpy()
+        probabilities = Platt(self.card.temperature, self.card.bias).probabilities(margins)
         weights = slice_weights(attention.sum(dim=(1, 2), dtype=torch.float64).numpy())
         prediction = GradePrediction(
             probability=float(np.clip(probabilities @ weights, 0, 1)),
@@ -75,7 +95,8 @@ class Predictor:
             slice_probabilities=tuple(probabilities.tolist()),
             slice_weights=tuple(weights.tolist()),
         )
-        return Prediction(prediction, Volume(attention.numpy(), stack.affine))
+        volume = Volume(attention.numpy(), stack.affine)
+        return Prediction(prediction, volume, describe_appearance(stack), self.card.gates)
 
     def _forward(self, slices: Tensor) -> tuple[Tensor, Tensor]:
         """Give logits (n, 2) and A3 (n, 1, 28, 28) on the CPU, in batches that fit."""
