@@ -1,37 +1,35 @@
 """Training on simulated patients: ImageNet's blocks 1-4 kept, everything after pool-4 trained.
 
 `python -m model.train --out FOLDER` writes a checkpoint and evaluates it on patients that it never saw.
-`--start FOLDER` goes on from an earlier checkpoint instead of ImageNet, and with `--evaluate` only evaluates
-that one anew.
+`--start FOLDER` goes on from an earlier checkpoint instead of ImageNet; with `--assess` that one is only
+calibrated, given gates and measured anew.
 """
 
 import argparse
 import logging
 import multiprocessing
 import time
-from collections.abc import Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from model.attention_scores import dice, pointing
 from model.card import Card, InputDescription, Metric, Training, read_card
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.grade import Contrast, Grade
+from model.grade import Contrast
 from model.imagenet import fetch_onnx, read_convolutions, start_from_imagenet
 from model.learn import ATTENTION_LOSS_WEIGHT, BATCH, fit, keep_features
-from model.metrics import area_under_curve, balanced_accuracy, interval_over_patients
 from model.network import CLASS_ORDER, INPUT_SIZE, AttentionVGG16
 from model.predict import Predictor
-from model.samples import Mask, draw_many, grade_of, simulated_patient
-from model.stack import Stack
+from model.samples import draw_many, simulated_patient
+from model.simulated_cohort import TEST_HEAD, TEST_SEEDS, TEST_SHA256
+from model.simulated_outcomes import Outcome, calibrate, measure_simulated, metrics_of, write_outcomes
 
 THRESHOLD = 0.5
 SLICES_WITH_TUMOUR, SLICES_WITHOUT_TUMOUR = 9, 3
-HELD_OUT_OFFSET = 500_000
+VALIDATION_OFFSET = 500_000
 INPUT = InputDescription(
     contrasts=(Contrast.FLAIR, Contrast.T1CE, Contrast.T2),
     size=(INPUT_SIZE, INPUT_SIZE),
@@ -47,7 +45,10 @@ class Plan:
     """What a training does; the same plan gives the same weights unless the time limit ends it early."""
 
     cases: int
-    held_out: int
+    validation: int
+    """Simulated patients that calibrate and set the gates."""
+    test: int
+    """Patients of the fixed test set that the metrics are measured on."""
     epochs: int
     minutes: float
     seed: int
@@ -60,42 +61,10 @@ class Plan:
         return range(self.seed * 1_000_000, self.seed * 1_000_000 + self.cases)
 
     @property
-    def held_out_seeds(self) -> range:
-        """Seeds of the simulated patients kept for evaluation only."""
-        start = self.seed * 1_000_000 + HELD_OUT_OFFSET
-        return range(start, start + self.held_out)
-
-
-def evaluate_patients(
-    predictor: Predictor, seeds: range, patients: Iterable[tuple[Stack, Mask]]
-) -> tuple[Metric, ...]:
-    """Grade the simulated patients of these seeds, whole, and compare the attention with their tumours."""
-    probability, pointed, overlap = [], [], []
-    for stack, tumour in patients:
-        prediction = predictor.predict(stack)
-        probability.append(prediction.grade_prediction.probability)
-        pointed.append(pointing(prediction.attention.array, tumour))
-        overlap.append(dice(prediction.attention.array, tumour))
-    is_hgg = np.array([grade_of(seed) is Grade.HGG for seed in seeds])
-    values = np.array(probability)
-    threshold = predictor.card.threshold
-    estimates = {
-        "AUC": interval_over_patients(area_under_curve, values, is_hgg),
-        "balanced accuracy": interval_over_patients(
-            lambda p, truth: balanced_accuracy(p >= threshold, truth), values, is_hgg
-        ),
-        "attention pointing game": interval_over_patients(_mean, np.array(pointed), is_hgg),
-        "attention Dice at 0.5": interval_over_patients(_mean, np.array(overlap), is_hgg),
-    }
-    measured_on = f"simulated patients never trained on, seeds {seeds.start} to {seeds.stop - 1}"
-    return tuple(
-        Metric(name=name, **estimate._asdict(), n=len(seeds), measured_on=measured_on)
-        for name, estimate in estimates.items()
-    )
-
-
-def _mean(values: np.ndarray[tuple[int], np.dtype[np.float64]], _: object) -> float:
-    return float(values.mean())
+    def validation_seeds(self) -> range:
+        """Seeds of the simulated patients that calibrate and set the gates."""
+        start = self.seed * 1_000_000 + VALIDATION_OFFSET
+        return range(start, start + self.validation)
 
 
 def _origin(plan: Plan) -> str:
@@ -140,7 +109,7 @@ def build_card(plan: Plan, samples: int, steps: int, seconds: float, metrics: tu
 
 
 def train(plan: Plan, folder: Path, executor: Executor) -> Card:
-    """Train, write the checkpoint, evaluate what was written, and write its card again with the metrics."""
+    """Train and write the checkpoint, without calibration, gates and metrics."""
     started = time.monotonic()
     torch.manual_seed(plan.seed)
     samples = draw_many(plan.training_seeds, SLICES_WITH_TUMOUR, SLICES_WITHOUT_TUMOUR, executor)
@@ -158,30 +127,37 @@ def train(plan: Plan, folder: Path, executor: Executor) -> Card:
     _log.info("features kept after %.0f s", time.monotonic() - started)
     steps = fit(network, kept, plan.epochs, started + plan.minutes * 60)
     seconds = time.monotonic() - started
-    save_checkpoint(folder, network, build_card(plan, len(samples.labels), steps, seconds, ()))
-    if not plan.held_out:
-        return read_card(folder)
-    held_out = executor.map(simulated_patient, plan.held_out_seeds)
-    metrics = evaluate_patients(Predictor(folder, "cpu"), plan.held_out_seeds, held_out)
-    return save_checkpoint(folder, network, build_card(plan, len(samples.labels), steps, seconds, metrics))
+    return save_checkpoint(folder, network, build_card(plan, len(samples.labels), steps, seconds, ()))
 
 
-def reassess(plan: Plan, start: Path, folder: Path, executor: Executor) -> Card:
-    """Evaluate the weights in `start` on today's input and write them, unchanged, with a card of that."""
+def assess(plan: Plan, start: Path, folder: Path, executor: Executor) -> Card:
+    """Calibrate the weights in `start` and set their gates, measure them on the test set, write both.
+
+    Writes `folder`/validation.csv and test.csv too, a line per patient.
+    """
     card, network = load_checkpoint(start)
-    held_out = executor.map(simulated_patient, plan.held_out_seeds)
-    metrics = evaluate_patients(Predictor(start, "cpu"), plan.held_out_seeds, held_out)
-    description = (
-        f"{card.training.description} Trained as version {card.version} on the input of that version, "
-        "not further since; the metrics are measured on the input that this card describes."
+    card = card.model_copy(update={"temperature": 1.0, "bias": 0.0, "calibration": None, "gates": None})
+    save_checkpoint(folder, network, card)
+    predictor = Predictor(folder, "cpu")
+    seeds = plan.validation_seeds
+    validation = measure_simulated(predictor, seeds, executor.map(simulated_patient, seeds), _tell)
+    card = calibrate(card, validation, f"simulated patients, seeds {seeds.start} to {seeds.stop - 1}")
+    write_outcomes(folder / "validation.csv", card, validation)
+    seeds = TEST_SEEDS[: plan.test]
+    patients = executor.map(partial(simulated_patient, head=TEST_HEAD), seeds)
+    test = measure_simulated(predictor, seeds, patients, _tell)
+    write_outcomes(folder / "test.csv", card, test)
+    measured_on = (
+        f"the first {plan.test} patients of the simulated test set {TEST_SHA256[:12]}, on an anatomy never "
+        "trained on"
     )
-    changed = {
-        "version": f"{card.version}.1",
-        "input": INPUT,
-        "metrics": metrics,
-        "training": card.training.model_copy(update={"description": description}),
-    }
-    return save_checkpoint(folder, network, card.model_copy(update=changed))
+    metrics = metrics_of(card, test, measured_on)
+    return save_checkpoint(folder, network, card.model_copy(update={"metrics": metrics}))
+
+
+def _tell(outcome: Outcome) -> None:
+    probability = outcome.prediction.probability
+    _log.info("%d %s %s: %.3f", outcome.seed, outcome.grade or "none", outcome.form, probability)
 
 
 def main() -> None:
@@ -189,20 +165,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m model.train", description="Train on simulated patients.")
     parser.add_argument("--out", type=Path, required=True, help="folder the checkpoint is written to")
     parser.add_argument("--cases", type=int, default=160, help="simulated patients to train on")
-    parser.add_argument("--held-out", type=int, default=40, help="simulated patients to evaluate on")
+    parser.add_argument("--validation", type=int, default=60, help="simulated patients that calibrate")
+    parser.add_argument("--test", type=int, default=len(TEST_SEEDS), help="patients of the test set")
     parser.add_argument("--epochs", type=int, default=4, help="passes over the training slices")
     parser.add_argument("--minutes", type=float, default=35.0, help="wall time after which training stops")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=Path, help="checkpoint to go on from (default: ImageNet)")
     parser.add_argument("--processes", type=int, default=2, help="processes that simulate")
-    parser.add_argument("--evaluate", action="store_true", help="train nothing, evaluate --start anew")
+    parser.add_argument("--assess", action="store_true", help="train nothing, only assess --start")
     arguments = parser.parse_args()
-    if arguments.evaluate and arguments.start is None:
-        parser.error("--evaluate needs --start")
+    if arguments.assess and arguments.start is None:
+        parser.error("--assess needs --start")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     plan = Plan(
         arguments.cases,
-        arguments.held_out,
+        arguments.validation,
+        arguments.test,
         arguments.epochs,
         arguments.minutes,
         arguments.seed,
@@ -210,10 +188,11 @@ def main() -> None:
     )
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, context, torch.set_num_threads, (1,)) as executor:
-        if arguments.evaluate:
-            card = reassess(plan, arguments.start, arguments.out, executor)
-        else:
-            card = train(plan, arguments.out, executor)
+        trained = arguments.start
+        if not arguments.assess:
+            trained = arguments.out
+            train(plan, trained, executor)
+        card = assess(plan, trained, arguments.out, executor)
     for metric in card.metrics:
         _log.info("%s %.3f (%.3f to %.3f)", metric.name, metric.value, metric.low, metric.high)
 

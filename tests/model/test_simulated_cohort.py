@@ -7,6 +7,7 @@ import pytest
 from model.brats import enhancing_ml, load_labels, load_patient, read_patients, tumour_on
 from model.grade import Grade
 from model.samples import grade_of
+from model.simulate import Parameters
 from model.simulated_cohort import (
     TEST_SEEDS,
     TEST_SHA256,
@@ -30,6 +31,7 @@ def test_a_simulated_patient_is_read_as_one_of_brats(cohort):
     assert patient.name == place.name
     stack = load_patient(patient).stack
     labels = load_labels(patient)
+    assert labels is not None
     assert set(np.unique(labels)) <= {0, 1, 2, 4}
     drawn = json.loads((place / "parameters.json").read_text())
     assert drawn["head"] == "SRI24"
@@ -64,6 +66,6 @@ def test_the_test_set_is_the_one_that_figures_were_measured_on():
 
 
 def test_another_patient_gives_another_digest():
-    drawn = [{"grade": "HGG", "radius_mm": 12.0}]
+    drawn: list[Parameters] = [{"grade": "HGG", "radius_mm": 12.0}]
     assert digest(drawn) != digest([{"grade": "HGG", "radius_mm": 12.00001}])
     assert digest(drawn) == digest([{"radius_mm": 12.0000000001, "grade": "HGG"}])
