@@ -7,7 +7,7 @@ an image-based prediction must not look like. Values are NCI Thesaurus concepts.
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.sr.coding import Code
 
-from model.grade import Grade
+from model.grade import Grade, Verdict
 
 PRIVATE_SCHEME = "99GGAI"
 
@@ -31,6 +31,17 @@ GRADES = {
     Grade.HGG: Code("C4822", "NCIt", "High Grade Glioma"),
     Grade.LGG: Code("C132067", "NCIt", "Low Grade Glioma"),
 }
+
+VERDICTS = {
+    Verdict.INDETERMINATE: Code("INDETERMINATE", PRIVATE_SCHEME, "Indeterminate"),
+    Verdict.NO_TUMOUR_SEEN: Code("NOTUMOURSEEN", PRIVATE_SCHEME, "Not graded, no tumour seen"),
+    Verdict.OUT_OF_DISTRIBUTION: Code(
+        "UNUSUALIMAGES", PRIVATE_SCHEME, "Not graded, images out of distribution"
+    ),
+}
+"""What stands in the place of a grade that a gate keeps back."""
+ATTENTION_VOLUME = Code("ATTENTIONVOLUME", PRIVATE_SCHEME, "Volume of the brain with attention above 0.5")
+MILLILITRE = Code("ml", "UCUM", "Milliliter")
 
 NOT_GRADED = Code("NOTGRADED", PRIVATE_SCHEME, "Not graded")
 

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta, timezone
 
 from pydicom import Dataset
 
-from model.grade import Contrast, Grade, GradePrediction
+from model.gates import NOT_JUDGED, Judgement
+from model.grade import Contrast, Grade, GradePrediction, Verdict
 
 MANUFACTURER = "gliograde"
 """Manufacturer (0008,0070) of every object that we build; by it we know ours when one comes back."""
@@ -20,6 +21,11 @@ ATTENTION_SENTENCE = (
 NOT_GRADED_WORDS = "NOT GRADED"
 NOT_GRADED_SENTENCE = "No image was assessed: this says nothing of whether there is a tumour, or which."
 _GRADE_WORDS = {Grade.HGG: "HIGH-GRADE GLIOMA (HGG)", Grade.LGG: "LOW-GRADE GLIOMA (LGG)"}
+_VERDICT_WORDS = {
+    Verdict.INDETERMINATE: "INDETERMINATE",
+    Verdict.NO_TUMOUR_SEEN: f"{NOT_GRADED_WORDS}, NO TUMOUR SEEN",
+    Verdict.OUT_OF_DISTRIBUTION: f"{NOT_GRADED_WORDS}, UNUSUAL IMAGES",
+}
 CONTRAST_WORDS = {Contrast.FLAIR: "FLAIR", Contrast.T1CE: "T1 post-contrast", Contrast.T2: "T2"}
 
 
@@ -27,7 +33,8 @@ CONTRAST_WORDS = {Contrast.FLAIR: "FLAIR", Contrast.T1CE: "T1 post-contrast", Co
 class Algorithm:
     """The algorithm as TID 4019 identifies it.
 
-    `parameters` are "name=value" texts; `training_statement` says what the checkpoint was trained on.
+    `parameters` are "name=value" texts; `training_statement` says what the checkpoint was trained on,
+    `limits` are sentences on its calibration and on the gates before a grade.
     """
 
     name: str
@@ -35,6 +42,7 @@ class Algorithm:
     checkpoint_sha256: str
     training_statement: str
     parameters: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
 
     @property
     def version_text(self) -> str:
@@ -156,10 +164,14 @@ class NotGraded(Statement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report(Statement):
-    """Everything that the objects sent back say of one graded study."""
+    """Everything that the objects sent back say of one study that the network has seen.
+
+    Whether its grade and its probability are told is for `judgement` to say.
+    """
 
     prediction: GradePrediction
     roles: tuple[SeriesRole, ...]
+    judgement: Judgement = NOT_JUDGED
 
     def __post_init__(self) -> None:
         Statement.__post_init__(self)  # a class with slots is made anew, which super() doesn't see
@@ -188,22 +200,38 @@ class Report(Statement):
     @property
     def headline(self) -> str:
         """The result in one line."""
-        return f"AI prediction: {self.grade_words} - {self.probability_words}"
+        return " - ".join(
+            words for words in (f"AI prediction: {self.grade_words}", self.probability_words) if words
+        )
+
+    @property
+    def grade(self) -> Grade | None:
+        """The grade that is told; None where a gate keeps it back."""
+        return self.prediction.grade if self.judgement.verdict is Verdict.GRADED else None
+
+    @property
+    def tells_probability(self) -> bool:
+        """Whether the probability is told."""
+        return self.judgement.verdict.tells_probability
 
     @property
     def grade_words(self) -> str:
-        """The predicted class in words."""
-        return _GRADE_WORDS[self.prediction.grade]
+        """The predicted class in words, or what stands in its place."""
+        return _VERDICT_WORDS[self.judgement.verdict] if self.grade is None else _GRADE_WORDS[self.grade]
 
     @property
     def probability_words(self) -> str:
-        """Probability and the threshold that made it a grade."""
+        """Probability and the threshold that made it a grade; empty where it isn't told."""
+        if not self.tells_probability:
+            return ""
         return f"probability of HGG {self.percent_text} % (threshold {self.threshold_text})"
 
     @property
     def comments(self) -> tuple[str, ...]:
         """The report's opening sentences, the most important first."""
-        return (*self.research_comments, self.headline, CLASSES_SENTENCE, self.algorithm.training_statement)
+        why = (self.judgement.sentence,) if self.judgement.sentence else ()
+        said = (self.headline, *why, CLASSES_SENTENCE, self.algorithm.training_statement)
+        return (*self.research_comments, *said, *self.algorithm.limits)
 
     @property
     def algorithm_parameters(self) -> tuple[str, ...]:

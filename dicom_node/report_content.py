@@ -93,10 +93,13 @@ def _build_observer(report: Statement) -> ObserverContext:
 def _build_group(
     report: Report, key_frames: Sequence[InstanceReference], overlays: Sequence[InstanceReference]
 ) -> MeasurementsAndQualitativeEvaluations:
+    # without a probability there is no finding either: nothing was found that could be named
+    is_finding = report.tells_probability
+    grade = codes.VERDICTS[report.judgement.verdict] if report.grade is None else codes.GRADES[report.grade]
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(derive_uid(report.result_id, "tracking"), "glioma-1"),
-        finding_category=codes.FINDING_CATEGORY,
-        finding_type=codes.FINDING,
+        finding_category=codes.FINDING_CATEGORY if is_finding else None,
+        finding_type=codes.FINDING if is_finding else None,
         finding_sites=[FindingSite(anatomic_location=codes.FINDING_SITE)],
         algorithm_id=AlgorithmIdentification(
             name=report.algorithm.name,
@@ -104,10 +107,8 @@ def _build_group(
             parameters=report.algorithm_parameters,
             family=codes.ALGORITHM_FAMILY,
         ),
-        measurements=[Measurement(codes.HGG_PROBABILITY, float(report.percent_text), codes.PERCENT)],
-        qualitative_evaluations=[
-            QualitativeEvaluation(codes.PREDICTED_GRADE, codes.GRADES[report.prediction.grade])
-        ],
+        measurements=_build_measurements(report),
+        qualitative_evaluations=[QualitativeEvaluation(codes.PREDICTED_GRADE, grade)],
     )
     group[0].ContentSequence.extend(
         [
@@ -116,6 +117,15 @@ def _build_group(
         ]
     )
     return group
+
+
+def _build_measurements(report: Report) -> list[Measurement]:
+    measurements = []
+    if report.tells_probability:
+        measurements.append(Measurement(codes.HGG_PROBABILITY, float(report.percent_text), codes.PERCENT))
+    if (volume := report.judgement.attention_ml) is not None:
+        measurements.append(Measurement(codes.ATTENTION_VOLUME, round(volume, 1), codes.MILLILITRE))
+    return measurements
 
 
 def _build_image(purpose: Code, reference: InstanceReference) -> ImageContentItem:

@@ -64,7 +64,7 @@ def draw_summary(panes: Sequence[SummaryPane], report: Report) -> npt.NDArray[np
         [
             *research,
             (f"AI prediction: {report.grade_words}", _GRADE_SIZE, WHITE),
-            (report.probability_words, HEADLINE_SIZE, WHITE),
+            *_what_is_known(report),
         ],
         width - 2 * MARGIN,
     )
@@ -78,17 +78,24 @@ def draw_summary(panes: Sequence[SummaryPane], report: Report) -> npt.NDArray[np
         width - 2 * MARGIN,
     )
     scale_top = MARGIN + sum(line.height for line in above)
-    panes_top = scale_top + _SCALE_ROWS + _TITLE_ROWS
+    panes_top = scale_top + (_SCALE_ROWS if report.tells_probability else 0) + _TITLE_ROWS
     words_top = panes_top + 2 * _BOX + _ROW_GAP + MARGIN
     image = Image.new("RGB", (width, words_top + sum(line.height for line in below) + MARGIN))
     draw = ImageDraw.Draw(image)
     write_lines(draw, above, MARGIN, MARGIN)
-    _draw_scale(draw, report, scale_top)
+    if report.tells_probability:
+        _draw_scale(draw, report, scale_top)
     for index, pane in enumerate(panes):
         _draw_pane(image, pane, (MARGIN + index * (_BOX + GAP), panes_top))
     draw_bar(image, (width - MARGIN - BAR_COLUMNS, panes_top), _BOX)
     write_lines(draw, below, MARGIN, words_top)
     return np.asarray(image)
+
+
+def _what_is_known(report: Report) -> list[tuple[str, int, tuple[int, int, int]]]:
+    """The probability where it is told, and the reason where there is no grade."""
+    words = [(report.probability_words, HEADLINE_SIZE, WHITE), (report.judgement.sentence, TEXT_SIZE, AMBER)]
+    return [line for line in words if line[0]]
 
 
 def _draw_scale(draw: ImageDraw.ImageDraw, report: Report, top: int) -> None:

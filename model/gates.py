@@ -17,6 +17,9 @@ NO_GATES_STATEMENT = (
     "indeterminate probability."
 )
 
+FARTHEST = 1e6
+"""The largest distance that is told, so that a database and JSON can hold it."""
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -88,11 +91,11 @@ class AppearanceGate(_Frozen):
         return tuple((x - m) / s for x, m, s in zip(features, self.mean, self.scale, strict=True))
 
     def distance(self, features: tuple[float, ...]) -> float:
-        """Give the distance of a patient's features from the usual; infinite where one isn't a number."""
+        """Give the distance of a patient's features from the usual; `FARTHEST` where one isn't a number."""
         z = self.deviations(features)
         rows = (sum(w * value for w, value in zip(row, z, strict=False)) for row in self.whitening)
         distance = math.sqrt(sum(value**2 for value in rows) / len(z))
-        return distance if math.isfinite(distance) else math.inf
+        return min(FARTHEST, distance)  # in this order not a number is far, too
 
 
 class Gates(_Frozen):
@@ -134,13 +137,18 @@ class PatientStatistics:
 class Judgement:
     """What the gates say of a patient; `sentence` says why there is no grade, else it is empty.
 
-    `appearance_distance` is None where the checkpoint knows no usual appearance.
+    `attention_ml` is None where nobody measured it, `appearance_distance` where the checkpoint knows no usual
+    appearance.
     """
 
     verdict: Verdict
     sentence: str
-    attention_ml: float
+    attention_ml: float | None
     appearance_distance: float | None
+
+
+NOT_JUDGED = Judgement(Verdict.GRADED, "", None, None)
+"""Of a grade that no gate was asked about."""
 
 
 def judge(statistics: PatientStatistics, gates: Gates | None) -> Judgement:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from dicom_node.series_rules import SeriesRole as Role
-from model.grade import Contrast, Grade
+from model.grade import Contrast, Grade, Verdict
 from worker.comments import apply_comments
 from worker.states import (
     ACTIVE,
@@ -59,7 +59,18 @@ def _text_enum(words: type[StrEnum]) -> Enum:
     )
 
 
-_WORDS = (StudyState, Completeness, JobState, DeliveryState, StepOutcome, WorkWord, Contrast, Grade, Role)
+_WORDS = (
+    StudyState,
+    Completeness,
+    JobState,
+    DeliveryState,
+    StepOutcome,
+    WorkWord,
+    Contrast,
+    Grade,
+    Verdict,
+    Role,
+)
 
 
 class Base(DeclarativeBase):
@@ -183,10 +194,14 @@ class Result(Base):
     result_uid: Mapped[str] = mapped_column(
         unique=True, doc="SHA-256 of input, checkpoint and pipeline version"
     )
+    verdict: Mapped[Verdict | None]
     grade: Mapped[Grade | None]
     probability: Mapped[float | None]
+    is_calibrated: Mapped[bool | None]
     threshold: Mapped[float | None]
     slice_count: Mapped[int | None]
+    attention_ml: Mapped[float | None]
+    appearance_distance: Mapped[float | None]
     reason_code: Mapped[str | None] = mapped_column(doc="Why there is no grade")
     reason: Mapped[str | None] = mapped_column(doc="The same in a sentence")
     model_name: Mapped[str]
@@ -200,6 +215,13 @@ class Result(Base):
     __table_args__ = (
         CheckConstraint("probability BETWEEN 0 AND 1", name="probability"),
         CheckConstraint("(grade IS NULL) = (reason_code IS NOT NULL)", name="graded_or_not"),
+        CheckConstraint(
+            "(grade IS NOT NULL) = (verdict IS NOT DISTINCT FROM 'graded')", name="verdict_of_grade"
+        ),
+        CheckConstraint(
+            "(probability IS NOT NULL) = (coalesce(verdict, '') IN ('graded', 'indeterminate'))",
+            name="verdict_of_probability",
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from worker.database import Delivery, Job, Result, ResultObject
 from worker.heartbeat import own_name
 from worker.ledger import Claim
 from worker.node import Node
+from worker.reporting import ends_as
 from worker.states import UNDELIVERED, DeliveryState, JobState
 
 LOOK_AGAIN = timedelta(minutes=10)
@@ -58,13 +59,10 @@ def _end(session: Session, claim: Claim) -> bool:
         )
         ledger.advance_job(session, claim, JobState.HELD, reason_code="delivery_failed", reason=reason)
         return True
-    why = session.execute(
-        select(Result.reason_code, Result.reason)
-        .join(Job, Job.result_id == Result.id)
-        .where(Job.id == claim.job_id)
+    result = session.scalars(
+        select(Result).join(Job, Job.result_id == Result.id).where(Job.id == claim.job_id)
     ).one()
-    state = JobState.DONE if why.reason_code is None else JobState.NOT_GRADABLE
-    ledger.advance_job(session, claim, state, reason_code=why.reason_code, reason=why.reason)
+    ledger.advance_job(session, claim, ends_as(result), reason_code=result.reason_code, reason=result.reason)
     return True
 
 

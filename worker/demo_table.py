@@ -10,7 +10,7 @@ from rich.text import Text
 
 from worker.demo_study import DemoStudy
 from worker.queries import StudyStanding
-from worker.tables import CONTRAST_HEADINGS, probability_text, state_text
+from worker.tables import CONTRAST_HEADINGS, grade_words, probability_text, state_text
 
 
 def render_demo(studies: Sequence[DemoStudy], statement: str, activity: str) -> RenderableType:
@@ -39,7 +39,7 @@ def _row(study: DemoStudy) -> list[str | Text]:
     standing = study.standing
     if standing is None:
         return [study.title, study.truth, "", "", "", "", Text(study.activity, style="cyan"), ""]
-    grade = Text(standing.grade or "")
+    grade = Text(grade_words(standing.grade, standing.verdict))
     if standing.grade and study.truth:
         is_right = standing.grade == study.truth
         grade = Text(f"{standing.grade} {'✓' if is_right else '✗'}", style="green" if is_right else "red")

@@ -21,7 +21,8 @@ from dicom_node.report import Report
 from dicom_node.secondary_capture import build_attention_images, build_summary_image
 from dicom_node.series_choice import NotGradableError
 from dicom_node.structured_report import build_structured_report, select_key_frames, select_key_images
-from model.grade import Contrast, GradePrediction
+from model.gates import Judgement
+from model.grade import Contrast, GradePrediction, Verdict
 from model.quality import Quality
 from model.record import Record
 from model.stack import Stack
@@ -31,7 +32,7 @@ from worker.confirming import Checks, check_contrasts
 if TYPE_CHECKING:
     from model.predict import Predictor
 
-PIPELINE_VERSION = "3"
+PIPELINE_VERSION = "4"
 """Part of a result's identity: raise it when a change here can change a grade or a report."""
 
 ChosenFiles = Mapping[Contrast, Sequence[Path]]
@@ -57,9 +58,10 @@ class Preparation:
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """A prediction as the grade step leaves it for the report step."""
+    """A prediction as the grade step leaves it for the report step, and what the gates say of it."""
 
     prediction: GradePrediction
+    judgement: Judgement
     graded_at: datetime
 
 
@@ -79,11 +81,14 @@ class BuiltObject:
 
 
 def result_identity(
-    study_instance_uid: str, inputs: Sequence[InputInstance], checkpoint_sha256: str, maximum_images: int
+    study_instance_uid: str, inputs: Sequence[InputInstance], answer_sha256: str, maximum_images: int
 ) -> str:
-    """SHA-256 of what the network saw and what shaped its report: the same input has the same identity."""
+    """SHA-256 of what the network saw and what shaped its report: the same input has the same identity.
+
+    `answer_sha256` is the card's digest of weights, calibration and gates.
+    """
     seen = sorted(f"{item.contrast}\0{item.sop_instance_uid}\0{item.sha256}" for item in inputs)
-    parts = [study_instance_uid, *seen, checkpoint_sha256, PIPELINE_VERSION, str(maximum_images)]
+    parts = [study_instance_uid, *seen, answer_sha256, PIPELINE_VERSION, str(maximum_images)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -118,6 +123,7 @@ def grade(prepared: Path, predictor: "Predictor", folder: Path) -> GradePredicti
     save_volume(prediction.attention, folder / "attention.nii")
     text = {
         "prediction": asdict(prediction.grade_prediction),
+        "judgement": asdict(prediction.judgement),
         "graded_at": datetime.now(UTC).astimezone().isoformat(),
     }
     (folder / "prediction.json").write_text(json.dumps(text))
@@ -134,7 +140,14 @@ def load_graded(prepared: Path, folder: Path) -> tuple[Graded, dict[Contrast, Vo
         slice_probabilities=tuple(fields["slice_probabilities"]),
         slice_weights=tuple(fields["slice_weights"]),
     )
-    graded = Graded(prediction, datetime.fromisoformat(content["graded_at"]))
+    judged = content["judgement"]
+    judgement = Judgement(
+        verdict=Verdict(judged["verdict"]),
+        sentence=judged["sentence"],
+        attention_ml=judged["attention_ml"],
+        appearance_distance=judged["appearance_distance"],
+    )
+    graded = Graded(prediction, judgement, datetime.fromisoformat(content["graded_at"]))
     attention = load_volume(folder / "attention.nii")
     record = Record.load(prepared)
     return graded, {contrast: record.to_native(attention, contrast) for contrast in Contrast}

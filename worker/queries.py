@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, aliased
 
-from model.grade import Contrast, Grade
+from model.grade import Contrast, Grade, Verdict
 from worker.database import (
     Delivery,
     Instance,
@@ -61,8 +61,12 @@ class StudyStanding:
     frozen_at: datetime | None
     ended_at: datetime | None
     result_uid: str | None
+    verdict: Verdict | None
     grade: Grade | None
     probability: float | None
+    is_calibrated: bool | None
+    attention_ml: float | None
+    appearance_distance: float | None
     model_name: str | None
     model_version: str | None
     checkpoint_sha256: str | None
@@ -121,8 +125,12 @@ def study_standings(
             StudyVersion.frozen_at,
             Job.ended_at,
             Result.result_uid,
+            Result.verdict,
             Result.grade,
             Result.probability,
+            Result.is_calibrated,
+            Result.attention_ml,
+            Result.appearance_distance,
             Result.model_name,
             Result.model_version,
             Result.checkpoint_sha256,

@@ -12,7 +12,9 @@ from dicom_node.durable import sync_folder, write_durably
 from dicom_node.report import Algorithm, Device, Predecessor, Report
 from dicom_node.report import SeriesRole as ReportedRole
 from dicom_node.result_kind import kind_of
-from model.grade import Contrast
+from model.card import Card
+from model.gates import Judgement
+from model.grade import Contrast, Verdict
 from worker import database
 from worker.database import Delivery, Job, PreprocessingQuality, Result, ResultObject
 from worker.destinations import ensure_destinations
@@ -36,15 +38,18 @@ def describe_report(
     card = node.card
     return Report(
         prediction=graded.prediction,
+        judgement=graded.judgement,
         algorithm=Algorithm(
             name=card.name,
             version=card.version,
             checkpoint_sha256=card.weights_sha256,
             training_statement=card.training_statement,
+            limits=(card.calibration_statement, card.gates_statement),
             parameters=(
                 f"pooling={card.pooling}",
                 f"pipeline_version={PIPELINE_VERSION}",
                 f"completeness={manifest.completeness}",
+                *_judgement_parameters(graded.judgement, card),
                 *_quality_parameters(session, job_id),
             ),
         ),
@@ -67,6 +72,16 @@ def describe_device(node: Node) -> Device:
         model_name="gliograde",
         software_version=VERSION,
         serial_number=str(node.installation.device_uid)[-12:],
+    )
+
+
+def _judgement_parameters(judgement: Judgement, card: Card) -> tuple[str, ...]:
+    """Say what the gates measured; nothing of what they had no limit for."""
+    measured = {"attention_ml": judgement.attention_ml, "appearance_distance": judgement.appearance_distance}
+    return (
+        f"verdict={judgement.verdict}",
+        f"calibrated={'no' if card.calibration is None else 'yes'}",
+        *(f"{name}={value:.4g}" for name, value in measured.items() if value is not None),
     )
 
 
@@ -104,10 +119,17 @@ def record_result(
     objects: Sequence[BuiltObject],
 ) -> None:
     """Add the result, its objects and their deliveries in the caller's transaction."""
-    prediction = graded.prediction
+    prediction, judgement = graded.prediction, graded.judgement
+    is_graded = judgement.verdict is Verdict.GRADED
     answer = {
-        "grade": prediction.grade,
-        "probability": prediction.probability,
+        "verdict": judgement.verdict,
+        "grade": prediction.grade if is_graded else None,
+        "probability": prediction.probability if judgement.verdict.tells_probability else None,
+        "reason_code": None if is_graded else judgement.verdict.value,
+        "reason": judgement.sentence or None,
+        "attention_ml": judgement.attention_ml,
+        "appearance_distance": judgement.appearance_distance,
+        "is_calibrated": node.card.calibration is not None,
         "threshold": prediction.threshold,
         "slice_count": len(prediction.slice_probabilities),
         "created_at": graded.graded_at,
@@ -160,6 +182,13 @@ def record_answer(
             for destination in node.settings.destinations
             if kind in destination.objects
         )
+
+
+def ends_as(result: Result) -> JobState:
+    """The end of a job with this result: an indeterminate probability is an answer, none at all isn't."""
+    if result.reason_code is None or result.verdict is Verdict.INDETERMINATE:
+        return JobState.DONE
+    return JobState.NOT_GRADABLE
 
 
 def live_results() -> Select[int]:

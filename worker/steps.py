@@ -26,7 +26,7 @@ from worker.database import Job, Result, Study
 from worker.decisions import load_decisions
 from worker.inference import Grader, InferenceUnavailableError
 from worker.manifest import Manifest, load_manifest, load_roles
-from worker.reporting import describe_report, live_results, record_result, write_objects
+from worker.reporting import describe_report, ends_as, live_results, record_result, write_objects
 from worker.seen import Seen
 from worker.states import JobState
 from worker.workspace import workspace_of
@@ -122,8 +122,13 @@ def _link(step: ClaimedStep, seen: Seen, result_id: int, result_uid: str) -> Non
     """End the job with the result that its input had before; send that only if its sending was called off."""
     with step.node.sessions() as session:
         is_live = session.scalar(select(live_results().where(Result.id == result_id).exists()))
+        earlier = session.get_one(Result, result_id)
     if not is_live:
         step.advance(JobState.DELIVER, seen.write, result_id=result_id, result_uid=result_uid)
+        return
+    if ends_as(earlier) is JobState.NOT_GRADABLE:
+        why = {"reason_code": earlier.reason_code, "reason": earlier.reason}
+        step.advance(JobState.NOT_GRADABLE, seen.write, result_id=result_id, result_uid=result_uid, **why)
         return
     step.advance(
         JobState.DONE,
@@ -161,7 +166,7 @@ def _result_uid(step: ClaimedStep, manifest: Manifest, choices: Mapping[Contrast
     return pipeline.result_identity(
         manifest.study_instance_uid,
         manifest.inputs(choices),
-        step.node.card.weights_sha256,
+        step.node.card.answer_sha256,
         step.node.settings.maximum_images,
     )
 

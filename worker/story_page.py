@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from model.card import SIMULATED_STATEMENT
-from worker.study_story import DeliveryStory, EventStory, StepStory, StudyStory, VersionStory
-from worker.tables import roles_table
+from worker.study_story import DeliveryStory, EventStory, ResultStory, StepStory, StudyStory, VersionStory
+from worker.tables import grade_words, roles_table
 
 
 def story_json(story: StudyStory) -> str:
@@ -44,15 +44,27 @@ def _version(version: VersionStory) -> list[RenderableType]:
         f"job {version.job_id} is {version.job_state}{reason}",
     ]
     if result := version.result:
-        said = "not graded" if result.grade is None else f"{result.grade}, P(HGG) {result.probability:.3f}"
-        lines.append(f"result: {said}, by {result.model}, {_time(result.created_at)}")
-        if result.trained_on_simulated and result.grade is not None:
+        lines.append(f"result: {_said(result)}, by {result.model}, {_time(result.created_at)}")
+        if result.trained_on_simulated and result.probability is not None:
             lines.append(f"{SIMULATED_STATEMENT}.")
     lines += _delivery_lines(version.deliveries)
     parts: list[RenderableType] = [Text("\n".join(lines))]
     if version.steps:
         parts.append(_steps_table(version.steps))
     return parts
+
+
+def _said(result: ResultStory) -> str:
+    """The grade or why there is none, and what the gates looked at."""
+    words = [grade_words(result.grade, result.verdict) or "not graded"]
+    if result.probability is not None:
+        calibrated = "" if result.is_calibrated else " (not calibrated)"
+        words.append(f"P(HGG) {result.probability:.3f}{calibrated}")
+    if result.attention_ml is not None:
+        words.append(f"attention over {result.attention_ml:.1f} ml")
+    if result.appearance_distance is not None:
+        words.append(f"distance from usual images {result.appearance_distance:.2f}")
+    return ", ".join(words)
 
 
 def _delivery_lines(deliveries: Sequence[DeliveryStory]) -> list[str]:

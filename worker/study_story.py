@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dicom_node.audit import AuditEventId
-from model.grade import Grade
+from model.grade import Grade, Verdict
 from worker.database import (
     AuditRecord,
     Delivery,
@@ -42,11 +42,18 @@ class StepStory:
 
 @dataclass(frozen=True, slots=True)
 class ResultStory:
-    """What the network said; no grade and no probability where the study was answered without one."""
+    """What the network said; no grade and no probability where the study was answered without one.
+
+    `verdict` is None where the network was not asked.
+    """
 
     result_uid: str
+    verdict: Verdict | None
     grade: Grade | None
     probability: float | None
+    is_calibrated: bool | None
+    attention_ml: float | None
+    appearance_distance: float | None
     model: str
     trained_on_simulated: bool
     created_at: datetime
@@ -192,7 +199,11 @@ def _seconds(run: StepRun) -> float | None:
 def _result(result: Result) -> ResultStory:
     return ResultStory(
         result_uid=result.result_uid,
+        verdict=result.verdict,
         grade=result.grade,
+        is_calibrated=result.is_calibrated,
+        attention_ml=result.attention_ml,
+        appearance_distance=result.appearance_distance,
         probability=result.probability,
         model=f"{result.model_name} {result.model_version} {result.checkpoint_sha256[:12]}",
         trained_on_simulated=result.trained_on_simulated,

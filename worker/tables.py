@@ -11,7 +11,8 @@ from rich.text import Text
 
 from dicom_node.series_rules import SeriesRole
 from model.card import SIMULATED_STATEMENT
-from model.grade import Contrast
+from model.grade import Contrast, Grade
+from model.grade import Verdict as GradeVerdict
 from worker.decisions import SeriesStanding
 from worker.findings import Finding, Verdict
 from worker.queries import StudyStanding
@@ -45,7 +46,7 @@ def status_table(standings: Sequence[StudyStanding]) -> Table:
             str(standing.study_id),
             str(standing.instances),
             state_text(standing),
-            standing.grade or "",
+            grade_words(standing.grade, standing.verdict),
             probability_text(standing),
             delivered_text(standing),
             f"{standing.seconds:.0f}",
@@ -114,6 +115,11 @@ def state_text(standing: StudyStanding) -> Text:
     return Text(standing.job_state.replace("_", " "), style=STATE_STYLES.get(standing.job_state, "cyan"))
 
 
+def grade_words(grade: Grade | None, verdict: GradeVerdict | None) -> str:
+    """The grade, or what stands in its place; empty where the network was not asked."""
+    return grade or (verdict.replace("_", " ") if verdict is not None else "")
+
+
 def probability_text(standing: StudyStanding) -> str:
     """Probability of HGG, marked where the weights have seen only simulated tumours."""
     if standing.probability is None:
@@ -142,8 +148,12 @@ COLUMNS: Mapping[str, Callable[[StudyStanding], Value]] = {
     "reason_code": lambda item: "study_held" if item.hold_reason else item.reason_code,
     "reason": lambda item: item.hold_reason or item.reason,
     "preprocessing_warnings": lambda item: item.preprocessing_warnings,
+    "verdict": lambda item: item.verdict,
     "grade": lambda item: item.grade,
     "probability": lambda item: item.probability,
+    "is_calibrated": lambda item: item.is_calibrated,
+    "attention_ml": lambda item: item.attention_ml,
+    "appearance_distance": lambda item: item.appearance_distance,
     "model_name": lambda item: item.model_name,
     "model_version": lambda item: item.model_version,
     "checkpoint_sha256": lambda item: item.checkpoint_sha256,
@@ -178,7 +188,7 @@ def results_table(standings: Sequence[StudyStanding]) -> Table:
             item.accession_number,
             item.study_date,
             state_text(item),
-            item.grade or "",
+            grade_words(item.grade, item.verdict),
             probability_text(item),
             f"{item.model_name} {item.model_version}" if item.model_name else "",
             delivered_text(item),

@@ -14,6 +14,7 @@ import numpy as np
 from celery.__main__ import main
 
 import worker.celery
+from model.gates import NOT_JUDGED
 from model.grade import GradePrediction
 from model.stack import Stack
 from model.volume import Volume, save_volume
@@ -34,7 +35,11 @@ class DigestGrader:
             slice_weights=(1 / slices,) * slices,
         )
         save_volume(Volume(stack.mask.astype(np.float32), stack.affine), folder / "attention.nii")
-        text = {"prediction": asdict(prediction), "graded_at": datetime.now(UTC).astimezone().isoformat()}
+        text = {
+            "prediction": asdict(prediction),
+            "judgement": asdict(NOT_JUDGED),
+            "graded_at": datetime.now(UTC).astimezone().isoformat(),
+        }
         (folder / "prediction.json").write_text(json.dumps(text))
 
 

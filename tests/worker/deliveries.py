@@ -9,6 +9,7 @@ from sqlalchemy import select, text, update
 
 from dicom_node.part10 import write_bytes
 from dicom_node.scu import Destination
+from model.gates import NOT_JUDGED
 from model.grade import GradePrediction
 from tests.worker.samples import make_header
 from tests.worker.test_indexing import freeze_now, make_study
@@ -20,7 +21,7 @@ from worker.reporting import object_path, record_result, write_objects
 from worker.sending import send_due
 from worker.states import JobState
 
-GRADED = Graded(GradePrediction(0.9, 0.5, (0.9,), (1.0,)), datetime(2026, 1, 1, tzinfo=UTC))
+GRADED = Graded(GradePrediction(0.9, 0.5, (0.9,), (1.0,)), NOT_JUDGED, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def destination(pacs, name="pacs", **changes):
