@@ -142,6 +142,15 @@ def read_agreement(session: Session, days: int) -> list[Agreement]:
     return [Agreement(*row) for row in rows]
 
 
+def shows_simulated(session: Session, days: int) -> bool:
+    """Tell whether any of these numbers comes from weights that have seen simulated tumours only."""
+    asked = text("""
+        SELECT EXISTS (SELECT FROM v_results
+                       WHERE trained_on_simulated AND created_at > now() - :days * interval '1 day')
+    """)
+    return bool(session.scalar(asked, {"days": days}))
+
+
 def read_drift(session: Session, days: int) -> list[Drift]:
     """Follow what is graded of each sender's studies by week: a jump is a scanner that was changed."""
     rows = session.execute(

@@ -57,6 +57,7 @@ def show_figures(request: Request, session: Ledger, visitor: Viewer, days: Days 
         ),
         drift=drift,
         drift_chart=_draw_drift(drift),
+        simulated=figures.shows_simulated(session, days),
         agreement=figures.read_agreement(session, days),
     )
 

@@ -6,27 +6,27 @@ const layered = viewer.dataset.layered === "yes";
 const slices = viewer.dataset.slices.split(",");
 const slice = document.getElementById("slice");
 const opacity = document.getElementById("opacity");
-const plain = document.getElementById("plain");
-const overlay = document.getElementById("overlay");
+const stack = document.getElementById("stack");
 
-function load(position, layer) {
+function load(position, layer, words) {
   const image = new Image();
   image.src = `${viewer.dataset.base}${position}/${layer}.png`;
+  image.alt = words;
   return image;
 }
 
-const images = slices.map((position) => ({
-  plain: load(position, layered ? "plain" : "page"),
-  overlay: layered ? load(position, "overlay") : null,
-}));
+// [below, above]; without layers the whole image as it was sent
+const images = slices.map((position) =>
+  layered
+    ? [load(position, "plain", "Slice of T1 post-contrast"), load(position, "overlay", "The same under its attention")]
+    : [load(position, "page", "Attention image as it was sent")],
+);
 
 function show() {
   const index = Number(slice.value) - 1;
-  plain.src = images[index].plain.src;
-  overlay.hidden = !layered;
+  stack.replaceChildren(...images[index]);
   if (layered) {
-    overlay.src = images[index].overlay.src;
-    overlay.style.opacity = opacity.value / 100;
+    images[index][1].style.opacity = opacity.value / 100;
     document.getElementById("opacity-words").value = `${opacity.value} %`;
   }
   document.getElementById("slice-words").value = `${slice.value} of ${slices.length}`;
