@@ -19,6 +19,7 @@ from worker.web.pages import FOLDER, render
 logger = logging.getLogger(__name__)
 
 INTERFACE = "/api/"
+ROUTERS = (entry.router, study_pages.router, other_pages.router, interface.router)
 
 
 def make_app(web: Web) -> FastAPI:
@@ -33,7 +34,7 @@ def make_app(web: Web) -> FastAPI:
         redoc_url=None,
     )
     app.state.web = web
-    for router in (entry.router, study_pages.router, other_pages.router, interface.router):
+    for router in ROUTERS:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.add_middleware(SafeAnswers, encrypted=web.settings.web_is_encrypted)

@@ -158,7 +158,8 @@ def _require(visitor: Visitor, role: UserRole) -> Visitor:
 
 _PAGE_GUARDS = {role: _page_guard(role) for role in UserRole}
 _INTERFACE_GUARDS = {role: _interface_guard(role) for role in UserRole}
-GUARDS = frozenset([*_PAGE_GUARDS.values(), *_INTERFACE_GUARDS.values()])
+GUARDS = {guard: role for guards in (_PAGE_GUARDS, _INTERFACE_GUARDS) for role, guard in guards.items()}
+"""The role that each guard asks for."""
 
 Viewer = Annotated[Visitor, on_page(UserRole.VIEWER)]
 Operator = Annotated[Visitor, on_page(UserRole.OPERATOR)]

@@ -1,6 +1,14 @@
 import pytest
+from argon2 import PasswordHasher
 
 from tests.worker.web.browser import Browser, grade_a_study, make_web
+from worker.web import users
+
+
+@pytest.fixture(autouse=True)
+def cheap_passwords(monkeypatch):
+    """Dozens of logins, none of which has to keep anybody out."""
+    monkeypatch.setattr(users, "_hasher", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from worker.audit import copy_audit_trail
 from worker.database import AuditRecord, LoginAttempt, WebSession, WebUser
 from worker.settings import Settings
 from worker.user_role import SessionKind, UserRole
-from worker.web.app import make_app
+from worker.web.app import ROUTERS, make_app
 from worker.web.guard import GUARDS, Web
 from worker.web.logins import open_session
 from worker.web.users import ATTEMPTS_OF_A_NAME, ATTEMPTS_OF_AN_ADDRESS, UserError, add_user, set_password
@@ -79,20 +79,20 @@ def is_refused(answer, path):
     return "role" if answer.status_code == 403 else ""
 
 
-def routes_of(app):
-    return [route for route in app.routes if isinstance(route, APIRoute)]
-
-
 def test_each_route_is_in_the_table_and_has_the_guard_that_the_table_says(web):
-    app = make_app(web)
     found = {}
-    for route in routes_of(app):
-        guards = [call for call in (item.call for item in route.dependant.dependencies) if call in GUARDS]
+    for route in (route for router in ROUTERS for route in router.routes):
+        assert isinstance(route, APIRoute)
         (method,) = route.methods
-        found[method, route.path] = len(guards)
-    assert found == {key: 0 if needed is PUBLIC else 1 for key, needed in NEEDED.items()}
-    others = [route for route in app.routes if not isinstance(route, APIRoute)]
-    assert [(type(route), route.path) for route in others] == [(Mount, "/static")]
+        found[method, route.path] = [
+            item.call for item in route.dependant.dependencies if item.call in GUARDS
+        ]
+    assert found.keys() == NEEDED.keys()
+    for key, needed in NEEDED.items():
+        assert [GUARDS[guard] for guard in found[key]] == ([] if needed is PUBLIC else [needed]), key
+    app = make_app(web)
+    assert [route.path for route in app.routes if isinstance(route, Mount)] == ["/static"]
+    assert len(app.routes) == len(ROUTERS) + 1
 
 
 @pytest.mark.parametrize("role", [None, *UserRole])
