@@ -3,6 +3,8 @@
 Only numbers and our own wording are drawn, never a name or an identifier of the patient.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
@@ -25,6 +27,32 @@ from dicom_node.drawing import (
     write_lines,
 )
 from dicom_node.report import ATTENTION_SENTENCE, CLASSES_SENTENCE, RESEARCH_SENTENCE, Report
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PageParts:
+    """What stands on a page side by side: RGB of shape (row, column, 3) each."""
+
+    overlay: npt.NDArray[np.uint8]
+    plain: npt.NDArray[np.uint8]
+    scale: npt.NDArray[np.uint8]
+
+
+def split_page(page: npt.NDArray[np.uint8], source: tuple[int, int]) -> PageParts:
+    """Take apart what `draw_page` has drawn of a source of this shape (row, column).
+
+    Raises ValueError where the page can't show a whole multiple of such a source.
+    """
+    columns, odd = divmod(page.shape[1] - GAP - BAR_COLUMNS, 2)
+    scale, rest = divmod(columns, source[1])
+    rows, right = scale * source[0], columns + GAP
+    if odd or rest or scale < 1 or rows > page.shape[0]:
+        raise ValueError(f"a page of shape {page.shape} shows no source of shape {source}")
+    return PageParts(
+        overlay=page[:rows, :columns],
+        plain=page[:rows, right : right + columns],
+        scale=page[:rows, right + columns :],
+    )
 
 
 def draw_page(

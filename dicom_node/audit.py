@@ -37,9 +37,11 @@ class AuditEventId(StrEnum):
 
     APPLICATION_ACTIVITY = "110100"
     BEGIN_TRANSFERRING = "110102"
+    INSTANCES_ACCESSED = "110103"
     INSTANCES_TRANSFERRED = "110104"
     PROCEDURE_RECORD = "110111"
     SECURITY_ALERT = "110113"
+    USER_AUTHENTICATION = "110114"
 
     @property
     def meaning(self) -> str:
@@ -50,9 +52,11 @@ class AuditEventId(StrEnum):
 _MEANINGS: Final = {
     AuditEventId.APPLICATION_ACTIVITY: "Application Activity",
     AuditEventId.BEGIN_TRANSFERRING: "Begin Transferring DICOM Instances",
+    AuditEventId.INSTANCES_ACCESSED: "DICOM Instances Accessed",
     AuditEventId.INSTANCES_TRANSFERRED: "DICOM Instances Transferred",
     AuditEventId.PROCEDURE_RECORD: "Procedure Record",
     AuditEventId.SECURITY_ALERT: "Security Alert",
+    AuditEventId.USER_AUTHENTICATION: "User Authentication",
 }
 
 
@@ -69,7 +73,7 @@ class AuditOutcome(IntEnum):
 class AuditEvent:
     """One line of the trail.
 
-    `source` and `target` are AE titles, `address` is the peer's; of a decision `source` is the person.
+    `source` and `target` are AE titles, `address` is the peer's; of a person's doing `source` is the person.
     `detail` is a word or two of ours, never text of a data set. `instances` counts objects by SOP class,
     `repeated` the equal alerts left out before.
     """

@@ -13,11 +13,19 @@ PRIORITY: Final = 10 * 8 + 5
 _ACTIONS: Final = {
     AuditEventId.APPLICATION_ACTIVITY: "E",
     AuditEventId.BEGIN_TRANSFERRING: "E",
+    AuditEventId.INSTANCES_ACCESSED: "R",
     AuditEventId.INSTANCES_TRANSFERRED: "C",
     AuditEventId.PROCEDURE_RECORD: "U",
     AuditEventId.SECURITY_ALERT: "E",
+    AuditEventId.USER_AUTHENTICATION: "E",
 }
-_TYPE_CODES: Final = {"started": ("110120", "Application Start"), "stopped": ("110121", "Application Stop")}
+_TYPE_CODES: Final = {
+    AuditEventId.APPLICATION_ACTIVITY: {
+        "started": ("110120", "Application Start"),
+        "stopped": ("110121", "Application Stop"),
+    },
+    AuditEventId.USER_AUTHENTICATION: {"login": ("110122", "Login"), "logout": ("110123", "Logout")},
+}
 _NODE_ALERT: Final = ("110126", "Node Authentication")
 
 
@@ -32,8 +40,8 @@ def build_message(event: AuditEvent, audit_source: str) -> bytes:
         EventOutcomeIndicator=str(int(event.outcome)),
     )
     _code(identification, "EventID", event.event_id, event.event_id.meaning)
-    if event.event_id is AuditEventId.APPLICATION_ACTIVITY and event.detail in _TYPE_CODES:
-        _code(identification, "EventTypeCode", *_TYPE_CODES[event.detail])
+    if type_code := _TYPE_CODES.get(event.event_id, {}).get(event.detail):
+        _code(identification, "EventTypeCode", *type_code)
     elif event.event_id is AuditEventId.SECURITY_ALERT:
         _code(identification, "EventTypeCode", *_NODE_ALERT)
     if event.detail:

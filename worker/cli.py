@@ -41,6 +41,8 @@ from worker.cli_feedback import feedback
 from worker.cli_ledger import note_decision, open_ledger
 from worker.cli_model import evaluate, train
 from worker.cli_simulate import simulate
+from worker.cli_web import users as user_commands
+from worker.cli_web import web
 from worker.conformance import conformance_statement
 from worker.decisions import RolesError, decide_roles, find_study, own_name, parse_roles, series_standings
 from worker.demo import DemoFolderError, DemoOptions, DemoTimeoutError, run_demo
@@ -69,6 +71,8 @@ from worker.tables import (
 from worker.version import VERSION
 from worker.wanted import Standing, Wanted
 from worker.watching import make_watch_server
+from worker.web.address import WebAddressError
+from worker.web.users import UserError
 
 EXPECTED_ERRORS = (
     AssociationError,
@@ -88,6 +92,8 @@ EXPECTED_ERRORS = (
     SchemaError,
     SendingError,
     ShowError,
+    UserError,
+    WebAddressError,
 )
 """What a person can mend: told in one line, without a traceback."""
 
@@ -105,7 +111,9 @@ app = typer.Typer(
 app.command()(evaluate)
 app.command()(train)
 app.command()(simulate)
+app.command()(web)
 app.add_typer(checkpoint_commands, name="model")
+app.add_typer(user_commands, name="user")
 # a log file or a pipe has no width of its own
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 

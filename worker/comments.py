@@ -42,6 +42,9 @@ COMMENTS = {
     "heartbeat": "One worker, as its consumer last said that it lives",
     "feedback": "What is known of a study's grade from elsewhere, such as pathology; the newest counts",
     "feedback.source": "Where it is known from: pathology, follow-up, …",
+    "web_user": "One account of the web page",
+    "web_session": "One login of a browser, or one token of a program; of its secret only a digest",
+    "login_attempt": "One login that failed or is being tried; its name as a digest",
 }
 
 

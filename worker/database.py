@@ -37,6 +37,7 @@ from worker.states import (
     StudyState,
     WorkWord,
 )
+from worker.user_role import SessionKind, UserRole
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -60,16 +61,19 @@ def _text_enum(words: type[StrEnum]) -> Enum:
 
 
 _WORDS = (
-    StudyState,
-    Completeness,
-    JobState,
-    DeliveryState,
-    StepOutcome,
-    WorkWord,
-    Contrast,
-    Grade,
-    Verdict,
-    Role,
+    *(
+        StudyState,
+        Completeness,
+        JobState,
+        DeliveryState,
+        StepOutcome,
+        WorkWord,
+        Contrast,
+        Grade,
+        Verdict,
+        Role,
+    ),
+    *(UserRole, SessionKind),
 )
 
 
@@ -485,6 +489,46 @@ class Feedback(Base):
     source: Mapped[str]
     given_by: Mapped[str]
     given_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class WebUser(Base):
+    """One account of the web page."""
+
+    __tablename__ = "web_user"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    password_hash: Mapped[str]
+    role: Mapped[UserRole]
+    disabled_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class WebSession(Base):
+    """One login of a browser, or one token of a program; of its secret only a digest is kept."""
+
+    __tablename__ = "web_session"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("web_user.id"), index=True)
+    kind: Mapped[SessionKind]
+    token_sha256: Mapped[str] = mapped_column(unique=True)
+    opened_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+
+    user: Mapped[WebUser] = relationship()
+
+
+class LoginAttempt(Base):
+    """One login that has failed, or is being tried; the name as a digest, for people type passwords there."""
+
+    __tablename__ = "login_attempt"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    name_sha256: Mapped[str]
+    address: Mapped[str]
+    tried_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
 
 apply_comments(Base.metadata)

@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, IPvAnyAddress, SecretStr, model_validator
 
 from dicom_node.scu import Destination
 from dicom_node.series_description import ACCEPTED_CONFIDENCE
@@ -116,6 +116,33 @@ class Settings(NodeSettings):
         description="A study that can't be graded gets a short report and a page that say why",
     )
     maximum_images: int = Field(default=24, ge=1, description="Attention images sent for one study at most")
+    web_address: str = Field(default="127.0.0.1", description="Address that `gliograde web` listens on")
+    web_port: int = Field(default=8080, ge=1, le=65535, description="Port that `gliograde web` listens on")
+    web_certificate: Path | None = Field(
+        default=None, description="Certificate of the web page with its chain (PEM); with key turns TLS on"
+    )
+    web_key: Path | None = Field(default=None, description="Private key of that certificate (PEM)")
+    web_proxies: tuple[IPvAnyAddress, ...] = Field(
+        default=(),
+        description="Addresses of the TLS proxies before the web page; their X-Forwarded words are believed",
+    )
+    web_idle_timeout: Duration = Field(
+        default=timedelta(minutes=30), description="A login nobody uses for this long has ended"
+    )
+    web_session_timeout: Duration = Field(
+        default=timedelta(hours=12), description="A login ends after this long in any case"
+    )
+
+    @model_validator(mode="after")
+    def _web_tls_whole_or_not_at_all(self) -> Self:
+        if (self.web_certificate is None) is not (self.web_key is None):
+            raise ValueError("TLS of the web page needs both web_certificate and web_key")
+        return self
+
+    @property
+    def web_is_encrypted(self) -> bool:
+        """Whether a browser reaches the web page by TLS, ours or a proxy's."""
+        return self.web_certificate is not None or bool(self.web_proxies)
 
     @property
     def jobs_folder(self) -> Path:

@@ -36,6 +36,7 @@ class Wanted:
     model: str | None = None
     minimum_probability: float | None = None
     maximum_probability: float | None = None
+    before_study: int | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Build conditions on a study, its newest job and that job's result.
@@ -58,6 +59,8 @@ class Wanted:
             conditions.append(Result.probability >= self.minimum_probability)
         if self.maximum_probability is not None:
             conditions.append(Result.probability <= self.maximum_probability)
+        if self.before_study is not None:
+            conditions.append(Study.id < self.before_study)
         return conditions
 
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from dicom_node.attention_page import draw_page
+from dicom_node.attention_page import draw_page, split_page
+from dicom_node.colour import overlay_attention
 from dicom_node.drawing import Edges
 from tests.dicom_node.result_samples import make_report
 
@@ -56,3 +57,21 @@ def test_a_narrow_slice_still_gets_every_word():
     page = draw_page(narrow, nothing, *TEXT, make_report())
     assert len(page) > len(draw_page(wide, np.zeros(wide.shape, np.float32), *TEXT, make_report()))
     assert not page[200:, -6:].any()
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_a_page_is_taken_apart_where_it_was_put_together(grey, scale):
+    attention = np.linspace(0, 1, grey.size, dtype=np.float32).reshape(grey.shape)
+    page = draw_page(grey, attention, *TEXT, make_report())
+    parts = split_page(page, (300 // scale, 240 // scale))
+    assert parts.plain.shape == parts.overlay.shape == (300, 240, 3)
+    assert np.array_equal(parts.overlay[20:280, 20:220], overlay_attention(grey, attention)[20:280, 20:220])
+    assert np.array_equal(parts.plain[:10, :100], np.repeat(grey[:10, :100, None], 3, axis=-1))
+    assert parts.scale.max() == 255
+
+
+@pytest.mark.parametrize("source", [(300, 7), (300, 480), (301, 1)])
+def test_a_page_of_another_source_is_not_taken_apart(grey, source):
+    page = draw_page(grey, np.zeros(grey.shape, np.float32), *TEXT, make_report())
+    with pytest.raises(ValueError, match="shows no source"):
+        split_page(page, source)

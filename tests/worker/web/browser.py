@@ -1,0 +1,76 @@
+"""The web page as its users see it: a graded study with real attention images, and logins."""
+
+import re
+
+from fastapi.testclient import TestClient
+from sqlalchemy import func, update
+
+from dicom_node.evidence import InstanceReference, build_evidence
+from dicom_node.secondary_capture import build_attention_images, build_summary_image
+from dicom_node.structured_report import build_structured_report, select_key_frames, select_key_images
+from model.grade import Contrast
+from tests.dicom_node.result_samples import attention_at, make_report, mr_series, stored
+from tests.worker.deliveries import job_to_deliver
+from tests.worker.samples import spool_object
+from worker.database import Result
+from worker.pipeline import serialise
+from worker.user_role import UserRole
+from worker.web.app import make_app
+from worker.web.guard import Web
+from worker.web.users import add_user
+
+UID = "1.2.3"
+PATIENT = {"PatientID": "ZZCANARYID", "PatientName": "ZZCANARY^NAME", "AccessionNumber": "ZZCANARY-A1"}
+HEADER = {"StudyInstanceUID": UID, "PatientBirthDate": None, "StudyDate": None, **PATIENT}
+
+
+def password_of(role):
+    return f"correct horse {role}"
+
+
+def make_web(node):
+    """The web page on a node's resources, with one user of each role, named as the role."""
+    with node.sessions.begin() as session:
+        for role in UserRole:
+            add_user(session, role.value, password_of(role), role)
+    return Web(node.settings, node.sessions, node.spool, node.audit)
+
+
+def grade_a_study(node):
+    """Study 1: received, graded and built as the service builds it, its objects waiting to be sent."""
+    reference = [stored(dataset) for dataset in mr_series(**HEADER)]
+    for dataset in mr_series(**HEADER):
+        spool_object(node.spool, dataset)
+    report, attention = make_report(), attention_at((10.0, 10.0, 0.0))
+    evidence = build_evidence(reference[0], reference)
+    series = dict.fromkeys(Contrast, reference)
+    summary = build_summary_image(series, dict.fromkeys(Contrast, attention), report, evidence)
+    images = build_attention_images(reference, attention, report, evidence)
+    key_frames = select_key_frames(select_key_images(images), [reference])
+    document = build_structured_report(report, evidence, key_frames, images, InstanceReference.of(summary))
+    datasets = [summary, *(image.dataset for image in images), document]
+    job_to_deliver(node, *map(serialise, datasets), study=UID, **PATIENT)
+    with node.sessions.begin() as session:
+        session.execute(update(Result).values(created_at=func.now()))
+
+
+class Browser:
+    """Keeps cookies, sends forms with their tokens, and follows nothing."""
+
+    def __init__(self, web, secure=False):
+        scheme = "https" if secure else "http"
+        self.client = TestClient(make_app(web), base_url=f"{scheme}://testserver", follow_redirects=False)
+
+    def get(self, path, **headers):
+        return self.client.get(path, headers=headers)
+
+    def token(self, path="/login"):
+        """The token of the first form of a page."""
+        return re.findall(r'name="form_token" value="(\w+)"', self.get(path).text)[0]
+
+    def post(self, path, page="/", **fields):
+        return self.client.post(path, data={"form_token": self.token(page), **fields})
+
+    def log_in(self, name, password=None):
+        password = password_of(name) if password is None else password
+        return self.post("/login", "/login", name=name, password=password)

@@ -1,0 +1,1 @@
+"""The web page: worklist, studies, attention, figures, decisions. Only the command line imports it."""
