@@ -29,9 +29,7 @@ FLAGS = (
 
 pytestmark = [
     pytest.mark.apt,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver"
-    ),
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver"),
 ]
 
 
