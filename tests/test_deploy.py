@@ -29,7 +29,7 @@ def _installed_units(folder):
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path):
     folder = _installed_units(tmp_path / "units")
     units = sorted(str(path) for path in [*folder.glob("*.service"), *folder.glob("*.target")])
-    assert len(units) == 7
+    assert len(units) == 8
     verified = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
     )
@@ -40,7 +40,7 @@ def test_each_unit_and_each_service_of_compose_runs_a_command_that_exists():
     files = (*SYSTEMD.glob("*.service"), REPOSITORY / "deploy" / "compose.yaml")
     texts = [path.read_text() for path in files]
     called = {name for text in texts for name in re.findall(r"gliograde(?:,)? ([a-z]+)(?=[,\]\n ])", text)}
-    assert {"migrate", "metrics"} <= called & set(COMMANDS)
+    assert {"migrate", "metrics", "web"} <= called & set(COMMANDS)
     queues = {name for text in texts for name in re.findall(r"--queues,? (\w+)", text)}
     assert queues == {"cpu", "send", "gpu"}
 

@@ -32,7 +32,12 @@ def test_each_command_that_the_documentation_names_exists():
         named = re.findall(r"(?:`|bin/|^ *)gliograde ([a-z-]+)([^`\n]*)", code, re.MULTILINE)
         for name, rest in named:
             assert name in commands, f"{page.name}: gliograde {name}"
-            options = {option for parameter in commands[name].params for option in parameter.opts}
+            command = commands[name]
+            if inner := getattr(command, "commands", None):
+                word = rest.split()[0]
+                assert word in inner, f"{page.name}: gliograde {name} {word}"
+                command = inner[word]
+            options = {option for parameter in command.params for option in parameter.opts}
             unknown = set(re.findall(r"(?<= )--[a-z-]+", rest)) - options
             assert not unknown, f"{page.name}: gliograde {name}"
 

@@ -71,7 +71,7 @@ from worker.tables import (
 from worker.version import VERSION
 from worker.wanted import Standing, Wanted
 from worker.watching import make_watch_server
-from worker.web.address import WebAddressError
+from worker.web.address import WebAddressError, url_of
 from worker.web.users import UserError
 
 EXPECTED_ERRORS = (
@@ -160,6 +160,7 @@ def up(
             help="Where results go: AE_TITLE@ADDRESS:PORT. Repeat for more.", metavar="AE@ADDRESS:PORT"
         ),
     ] = None,
+    with_web: Annotated[bool, typer.Option("--web", help="Serve the web page too.")] = False,
 ) -> None:
     """Run the service in the foreground until Ctrl-C; data stay in the data folder."""
     settings = Settings()
@@ -168,12 +169,20 @@ def up(
     if send_to:
         destinations = tuple(_destination(text, settings.ae_title) for text in send_to)
         settings = settings.model_copy(update={"destinations": destinations})
-    with suppress(KeyboardInterrupt), run_services(settings) as (running, processes):
+    with (
+        suppress(KeyboardInterrupt),
+        run_services(settings, with_web=with_web) as (
+            running,
+            processes,
+        ),
+    ):
         console.print(
             f"{running.ae_title} listens on {running.bind_address}:{running.dicom_port}; "
             f"data and logs: {running.data_folder}; Ctrl-C ends it",
             soft_wrap=True,
         )
+        if with_web:
+            console.print(f"the web page is {url_of(running)}", soft_wrap=True)
         while True:
             processes.check()
             time.sleep(1)

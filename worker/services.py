@@ -30,7 +30,7 @@ def open_database(settings: Settings) -> Iterator[Settings]:
 
 
 @contextmanager
-def run_services(settings: Settings) -> Iterator[tuple[Settings, Processes]]:
+def run_services(settings: Settings, *, with_web: bool = False) -> Iterator[tuple[Settings, Processes]]:
     """Start everything and wait until it is ready; yields the completed settings and the processes."""
     open_installation(settings.data_folder)
     with ExitStack() as stack:
@@ -45,6 +45,9 @@ def run_services(settings: Settings) -> Iterator[tuple[Settings, Processes]]:
             check_schema(engine)
         processes = stack.enter_context(Processes(settings.logs_folder, to_environment(settings)))
         _start(processes, settings)
+        if with_web:
+            page = processes.start("web", ["worker.cli", "web"])
+            processes.wait_for_line(page, "ready:", START_PATIENCE)
         yield settings, processes
 
 

@@ -42,7 +42,7 @@ class SafeAnswers:
             await self._app(scope, receive, send)
             return
         began, code = time.monotonic(), 500
-        caching = "max-age=3600" if scope["path"].startswith(STATIC) else "no-store"
+        caching = "no-cache" if scope["path"].startswith(STATIC) else "no-store"
 
         async def send_safely(message: Message) -> None:
             nonlocal code

@@ -1,6 +1,7 @@
 """The web page as its users see it: a graded study with real attention images, and logins."""
 
 import re
+from typing import Any
 
 from fastapi.testclient import TestClient
 from sqlalchemy import func, update
@@ -21,7 +22,7 @@ from worker.web.users import add_user
 
 UID = "1.2.3"
 PATIENT = {"PatientID": "ZZCANARYID", "PatientName": "ZZCANARY^NAME", "AccessionNumber": "ZZCANARY-A1"}
-HEADER = {"StudyInstanceUID": UID, "PatientBirthDate": None, "StudyDate": None, **PATIENT}
+HEADER: dict[str, Any] = {"StudyInstanceUID": UID, "PatientBirthDate": None, "StudyDate": None, **PATIENT}
 
 
 def password_of(role):
