@@ -98,10 +98,10 @@ def prepare_in_space(volumes: Mapping[Contrast, Volume]) -> Prepared:
     """
     for contrast in Contrast:
         _check(contrast, volumes)
-        volume = volumes[contrast]
+        volume, name = volumes[contrast], _NAMES[contrast]
         if volume.array.shape != BRATS_SHAPE or not np.allclose(volume.affine, BRATS_AFFINE, atol=1e-3):
             raise PreprocessingError(
-                Reason.NOT_IN_SPACE, f"not gradable: {contrast} does not lie on the grid of BraTS."
+                Reason.NOT_IN_SPACE, f"not gradable: {name} does not lie on the grid of BraTS."
             )
     brains = {
         c: Volume((v.array != v.array[0, 0, 0]).astype(np.float32), v.affine) for c, v in volumes.items()
@@ -111,22 +111,26 @@ def prepare_in_space(volumes: Mapping[Contrast, Volume]) -> Prepared:
 
 def _check(contrast: Contrast, volumes: Mapping[Contrast, Volume]) -> None:
     if contrast not in volumes:
-        raise PreprocessingError(Reason.MISSING_CONTRAST, f"There is no {contrast} series.")
-    volume = volumes[contrast]
+        raise PreprocessingError(
+            Reason.MISSING_CONTRAST, f"not gradable: there is no {_NAMES[contrast]} series."
+        )
+    volume, name = volumes[contrast], _NAMES[contrast]
     if not (np.isfinite(volume.affine).all() and volume.spacing_mm.all() and volume.array.size):
-        raise PreprocessingError(Reason.BAD_GEOMETRY, f"The {contrast} series has no valid voxel size.")
+        raise PreprocessingError(
+            Reason.BAD_GEOMETRY, f"not gradable: the {name} series has no valid voxel size."
+        )
     if abs(np.linalg.det(volume.affine[:3, :3] / volume.spacing_mm)) < 0.5:
         raise PreprocessingError(
-            Reason.BAD_GEOMETRY, f"The axes of the {contrast} series are not at right angles."
+            Reason.BAD_GEOMETRY, f"not gradable: the axes of the {name} series are not at right angles."
         )
     low, high = volume.array.min(), volume.array.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise PreprocessingError(
-            Reason.NOT_FINITE, f"The {contrast} series holds values that are not numbers."
+            Reason.NOT_FINITE, f"not gradable: the {name} series holds values that are not numbers."
         )
     if low == high:
         raise PreprocessingError(
-            Reason.CONSTANT, f"The {contrast} series is empty: all its voxels are equal."
+            Reason.CONSTANT, f"not gradable: the {name} series is empty, all its voxels are equal."
         )
 
 
@@ -290,6 +294,8 @@ def _normalised(array: Array, mask: Mask, contrast: Contrast) -> Array:
     median = np.median(inside) if inside.size else 0.0
     spread = 1.4826 * np.median(np.abs(inside - median)) if inside.size else 0.0
     if spread <= 0:
-        raise PreprocessingError(Reason.CONSTANT, f"The {contrast} series is constant in the brain.")
+        raise PreprocessingError(
+            Reason.CONSTANT, f"not gradable: the {_NAMES[contrast]} series is constant in the brain."
+        )
     scores = np.clip((array - median) / spread, -CLIP, CLIP)
     return np.where(mask & np.isfinite(scores), scores, 0).astype(np.float32)

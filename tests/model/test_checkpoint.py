@@ -31,6 +31,17 @@ def test_stored_as_float16_below_40_mb(checkpoint_folder):
     assert 30e6 < weights.stat().st_size < 40e6
 
 
+def test_float16_on_disk_answers_as_float32(checkpoint_folder, network):
+    """Within the bound that a GPU and a CPU have to keep, too."""
+    slices = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    stored = load_checkpoint(checkpoint_folder).network
+    with torch.inference_mode():
+        kept, exact = stored(slices), network(slices)
+    torch.testing.assert_close(kept.logits, exact.logits, atol=1e-2, rtol=0)
+    torch.testing.assert_close(kept.a3, exact.a3, atol=1e-2, rtol=0)
+    assert torch.equal(kept.logits.argmax(dim=1), exact.logits.argmax(dim=1))
+
+
 def test_batch_norm_statistics_keep_their_precision(tmp_path, card):
     network = AttentionVGG16(batch_norm=True)
     network.get_buffer("block1.1.running_mean").fill_(1 + 2**-20)
