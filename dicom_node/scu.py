@@ -36,7 +36,7 @@ from dicom_node.association import (
     disable_nagle,
 )
 from dicom_node.prompt_socket import acknowledge_within_reads
-from dicom_node.result_kind import ResultKind
+from dicom_node.result_kind import DEFAULT_KINDS, ResultKind, check_kinds
 from dicom_node.tls import TlsError, TlsFiles, client_context
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -69,7 +69,7 @@ class Destination:
     `storage_commitment`: an object counts as delivered only when the peer has committed to it; the peer
     reports that to our own AE, so it needs a row in the allow-list.
     `response_timeout`: how long one answer is waited for.
-    `objects`: the kinds of object that it gets; all by default.
+    `objects`: the kinds of object that it gets; images and report by default.
     """
 
     name: str
@@ -82,7 +82,10 @@ class Destination:
     verify_by_query: bool = True
     storage_commitment: bool = False
     response_timeout: timedelta = RESPONSE_TIMEOUT
-    objects: tuple[ResultKind, ...] = tuple(ResultKind)
+    objects: tuple[ResultKind, ...] = DEFAULT_KINDS
+
+    def __post_init__(self) -> None:
+        check_kinds(self.objects)
 
     @property
     def tls_arguments(self) -> tuple[ssl.SSLContext, str] | None:

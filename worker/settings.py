@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
+from dicom_node.result_kind import DEFAULT_KINDS, ResultKind
 from dicom_node.scu import Destination
 from dicom_node.series_description import ACCEPTED_CONFIDENCE
 from dicom_node.settings import Duration, NodeSettings
@@ -116,6 +117,11 @@ class Settings(NodeSettings):
         description="A study that can't be graded gets a short report and a page that say why",
     )
     maximum_images: int = Field(default=24, ge=1, description="Attention images sent for one study at most")
+
+    @property
+    def result_kinds(self) -> frozenset[ResultKind]:
+        """What is built: images and report, and whatever else a destination asks for."""
+        return frozenset(DEFAULT_KINDS).union(*(destination.objects for destination in self.destinations))
 
     @property
     def jobs_folder(self) -> Path:

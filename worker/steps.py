@@ -109,7 +109,10 @@ def report(step: ClaimedStep) -> None:
         what_is_said = describe_report(session, node, job_id, manifest, result_uid, graded, roles)
     files = manifest.files_by_series()
     chosen = {contrast: part_files(files[uid], role.part) for contrast, (uid, role) in roles.items()}
-    objects = pipeline.build_objects(what_is_said, chosen, attention, node.settings.maximum_images)
+    settings = node.settings
+    objects = pipeline.build_objects(
+        what_is_said, chosen, attention, settings.maximum_images, settings.result_kinds
+    )
     write_objects(node.settings.results_folder, objects)
 
     def write(session: Session) -> None:
@@ -163,6 +166,7 @@ def _result_uid(step: ClaimedStep, manifest: Manifest, choices: Mapping[Contrast
         manifest.inputs(choices),
         step.node.card.weights_sha256,
         step.node.settings.maximum_images,
+        step.node.settings.result_kinds,
     )
 
 

@@ -6,13 +6,16 @@ import socket
 import subprocess
 import time
 import urllib.request
+from io import BytesIO
 from urllib.error import URLError
 
 import pytest
 from pydicom import dcmread
 
+from dicom_node.part10 import write_bytes
 from dicom_node.scu import Destination, Sent, echo, find_instance, send
 from tests.dicom_node.result_samples import make_report, mr_series, stored
+from tests.dicom_node.test_extra_objects import build as build_all
 from tests.dicom_node.test_results_validate import build
 
 ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin:/usr/bin")
@@ -92,3 +95,20 @@ def test_orthanc_takes_the_results_once_and_shows_the_images(orthanc, tmp_path):
     for instance in json.loads(ask(f"{url}/instances?expand")):
         if instance["MainDicomTags"]["SOPInstanceUID"] != document.SOPInstanceUID:
             assert ask(f"{url}/instances/{instance['ID']}/preview").startswith(b"\x89PNG")
+
+
+def test_orthanc_takes_every_kind_of_object(orthanc, tmp_path):
+    destination, url = orthanc
+    files = []
+    for number, dataset in enumerate(build_all([stored(dataset) for dataset in mr_series()])):
+        files.append(tmp_path / f"{number}.dcm")
+        files[-1].write_bytes(write_bytes(dataset))
+    assert {outcome.outcome for outcome in send(files, destination)} == {Sent.SENT}
+    assert json.loads(ask(f"{url}/statistics"))["CountInstances"] == len(files)
+    held = {
+        instance["MainDicomTags"]["SOPInstanceUID"]: instance["ID"]
+        for instance in json.loads(ask(f"{url}/instances?expand"))
+    }
+    for path in files:
+        sent = dcmread(path)
+        assert dcmread(BytesIO(ask(f"{url}/instances/{held[sent.SOPInstanceUID]}/file"))) == sent

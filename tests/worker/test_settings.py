@@ -6,6 +6,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import SettingsError
 
+from dicom_node.result_kind import ResultKind
 from dicom_node.scu import Destination
 from dicom_node.settings import AllowedPeer, settings_line
 from dicom_node.site_rules import SiteRole, SiteRule
@@ -107,3 +108,26 @@ def test_a_secret_file_that_cannot_be_read_is_named_by_its_variable(monkeypatch,
 def test_an_audit_receiver_that_makes_no_sense_is_refused(url):
     with pytest.raises(ValidationError):
         Settings(audit_forward_url=url)
+
+
+def test_what_is_built_is_what_some_destination_wants(tmp_path, monkeypatch):
+    assert Settings().result_kinds == {ResultKind.IMAGES, ResultKind.REPORT}
+    path = tmp_path / "gliograde.toml"
+    path.write_text(
+        '[[destinations]]\nname = "a"\nae_title = "A"\naddress = "h"\nport = 1\n'
+        'objects = ["images", "report", "key_objects"]\n'
+        '[[destinations]]\nname = "b"\nae_title = "B"\naddress = "h"\nport = 1\nobjects = ["pdf"]\n'
+    )
+    monkeypatch.setenv("GLIOGRADE_SETTINGS", str(path))
+    wanted = {ResultKind.IMAGES, ResultKind.REPORT, ResultKind.KEY_OBJECTS, ResultKind.PDF}
+    assert Settings().result_kinds == wanted
+
+
+def test_key_objects_without_the_images_that_they_name_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "gliograde.toml"
+    path.write_text(
+        '[[destinations]]\nname = "a"\nae_title = "A"\naddress = "h"\nport = 1\nobjects = ["key_objects"]\n'
+    )
+    monkeypatch.setenv("GLIOGRADE_SETTINGS", str(path))
+    with pytest.raises(ValidationError, match="needs images too"):
+        Settings()

@@ -11,6 +11,8 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from sqlalchemy import select, text, update
 
 from dicom_node.mr_study import PROTOCOL, build_mr_series
+from dicom_node.result_kind import DEFAULT_KINDS, ResultKind, kind_of
+from dicom_node.scu import Destination
 from dicom_node.show import render_text
 from model import stack
 from model.grade import Contrast, Grade
@@ -65,8 +67,6 @@ def study():
 
 @pytest.fixture
 def node(make_node):
-    from dicom_node.scu import Destination
-
     place = Destination(name="pacs", ae_title="PACS", address="127.0.0.1", port=1)
     return make_node(series_wait=timedelta(0), destinations=(place,))
 
@@ -290,3 +290,25 @@ def test_every_number_is_the_same_in_report_images_and_database(node, study, pre
     assert f"{shown}\n" in said
     assert words.count(f"probability of HGG {percent} %") == len(images)
     assert set(re.findall(r"[\d.]+ %", words)) == {f"{percent} %", f"{100 * threshold:g} %"}
+
+
+def test_a_destination_gets_the_optional_objects_it_asks_for_and_no_other_does(make_node, study, predictor):
+    def place(name, *kinds):
+        return Destination(name=name, ae_title="PACS", address="127.0.0.1", port=1, objects=kinds)
+
+    everything = place("all", *ResultKind)
+    usual = place("usual", *DEFAULT_KINDS)
+    node = make_node(series_wait=timedelta(0), destinations=(everything, usual))
+    receive(node, flat(study))
+    run_to_delivery(node, predictor)
+    with node.sessions() as session:
+        rows = session.execute(
+            select(Delivery.destination, ResultObject.sop_class_uid)
+            .join(ResultObject, ResultObject.id == Delivery.result_object_id)
+            .order_by(ResultObject.position)
+        ).all()
+    got = {name: [kind_of(uid) for to, uid in rows if to == name] for name in ("all", "usual")}
+    assert set(got["usual"]) == set(DEFAULT_KINDS)
+    # this network's attention may nowhere reach one half, and then there is no region
+    assert set(ResultKind) - set(got["all"]) <= {ResultKind.REGION}
+    assert got["all"][-2:] == [ResultKind.REPORT, ResultKind.KEY_OBJECTS]
