@@ -88,6 +88,21 @@ class Destination:
         check_kinds(self.objects)
 
     @property
+    def label(self) -> str:
+        """How the audit trail names it."""
+        return self.ae_title
+
+    @property
+    def place(self) -> str:
+        """Where it is, for a person."""
+        return f"{self.ae_title}@{self.address}:{self.port}"
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether what is sent is encrypted."""
+        return self.tls is not None
+
+    @property
     def tls_arguments(self) -> tuple[ssl.SSLContext, str] | None:
         """What pynetdicom wants to know for TLS; None where it is off. Raises `AssociationError`."""
         if self.tls is None:
@@ -111,7 +126,7 @@ class Sent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SendOutcome:
-    """One object's outcome; `status` is the C-STORE status where the peer gave one.
+    """One object's outcome; `status` is the C-STORE status, or STOW-RS's reason, where the peer gave one.
 
     UNKNOWN: the line was cut before an answer came, so the peer may hold the object or not.
     NOT_SENT: the line was cut while an earlier object was sent.
@@ -122,6 +137,7 @@ class SendOutcome:
     sop_instance_uid: str
     outcome: Sent
     status: int | None = None
+    http_status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr
 
 from dicom_node.result_kind import DEFAULT_KINDS, ResultKind
 from dicom_node.scu import Destination
+from dicom_node.sending import AnyDestination
 from dicom_node.series_description import ACCEPTED_CONFIDENCE
 from dicom_node.settings import Duration, NodeSettings
 from dicom_node.site_rules import SiteRule
@@ -25,7 +26,7 @@ class Settings(NodeSettings):
     redis_url: SecretStr | None = Field(
         default=None, description="Redis protocol broker, redis://…; empty starts an embedded Valkey"
     )
-    destinations: tuple[Destination, ...] = Field(default=(), description="Where results are sent")
+    destinations: tuple[AnyDestination, ...] = Field(default=(), description="Where results are sent")
     quiet_period: Duration = Field(
         default=timedelta(seconds=60), description="A study is stable when nothing came for this long"
     )
