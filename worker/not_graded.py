@@ -21,6 +21,7 @@ from worker.pipeline import PIPELINE_VERSION, serialise
 from worker.reporting import (
     describe_device,
     find_predecessor,
+    is_left_behind,
     latest_result_id,
     record_answer,
     write_objects,
@@ -48,10 +49,11 @@ def report(step: ClaimedStep) -> None:
         latest = _latest(session, manifest.study_id)
         result_uid = _identity(manifest.study_instance_uid, job.reason_code, latest)
         known = session.scalars(select(Result.id).where(Result.result_uid == result_uid)).one_or_none()
+        is_left = known is not None and is_left_behind(session, known)
         notice = _describe(session, step, manifest.study_id, job, result_uid)
     if known is not None:
-        # said by the last answer, or its sending was called off before it began
-        is_said = latest is not None and latest.id == known
+        # said by the last answer, or its sending was called off before it began, or held before it ended
+        is_said = latest is not None and latest.id == known and not is_left
         state = JobState.NOT_GRADABLE if is_said else JobState.DELIVER
         step.advance(state, result_id=known, result_uid=result_uid, **why)
         return

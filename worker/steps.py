@@ -26,7 +26,7 @@ from worker.database import Job, Result, Study
 from worker.decisions import load_decisions
 from worker.inference import Grader, InferenceUnavailableError
 from worker.manifest import Manifest, load_manifest, load_roles
-from worker.reporting import describe_report, live_results, record_result, write_objects
+from worker.reporting import describe_report, is_left_behind, live_results, record_result, write_objects
 from worker.seen import Seen
 from worker.states import JobState
 from worker.workspace import workspace_of
@@ -122,10 +122,11 @@ def report(step: ClaimedStep) -> None:
 
 
 def _link(step: ClaimedStep, seen: Seen, result_id: int, result_uid: str) -> None:
-    """End the job with the result that its input had before; send that only if its sending was called off."""
+    """End the job with the result that its input had before; send what of that was called off or held."""
     with step.node.sessions() as session:
         is_live = session.scalar(select(live_results().where(Result.id == result_id).exists()))
-    if not is_live:
+        is_left = is_left_behind(session, result_id)
+    if is_left or not is_live:
         step.advance(JobState.DELIVER, seen.write, result_id=result_id, result_uid=result_uid)
         return
     step.advance(

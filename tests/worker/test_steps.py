@@ -23,10 +23,12 @@ from tests.heads import coarse_brain
 from tests.worker.samples import spool_object
 from worker import ledger, pipeline, steps
 from worker.claimed import ClaimedStep, take_claim
-from worker.database import Delivery, Job, PreprocessingQuality, Result, ResultObject, SeriesRole
+from worker.consignments import next_consignment
+from worker.database import Delivery, Job, PreprocessingQuality, Result, ResultObject, SeriesRole, Study
 from worker.freezing import CompletenessRule, freeze_complete_studies
-from worker.indexing import index_spool
+from worker.indexing import INCOMPLETE, hold_study, index_spool
 from worker.inference import InferenceUnavailableError
+from worker.interventions import release_study
 from worker.reporting import live_results, object_path
 from worker.states import DeliveryState, JobState
 from worker.workspace import workspace_of
@@ -164,6 +166,36 @@ def test_input_that_returns_after_its_delivery_was_called_off_is_sent(node, stud
     receive(node, series_of("flair", 9, header("late", "P1"))[:1])
     job = run(node, JobState.PREPARE, steps.prepare)
     assert (job.state, job.result_id) == (JobState.DELIVER, 1)
+
+
+@pytest.mark.parametrize("state", [DeliveryState.PENDING, DeliveryState.UNKNOWN, DeliveryState.UNCOMMITTED])
+def test_the_rest_of_a_result_that_was_held_half_delivered_is_sent_after_a_release(
+    node, study, predictor, state
+):
+    receive(node, flat(study))
+    run_to_delivery(node, predictor)
+    with node.sessions.begin() as session:
+        session.execute(update(Delivery).values(state=DeliveryState.SENT))
+        session.execute(update(Delivery).where(Delivery.id == 2).values(state=state))
+        hold_study(session, session.get_one(Study, 1), f"{INCOMPLETE}: the longest wait is over")
+        release_study(session, 1, "Dr. A")
+    job = run(node, JobState.PREPARE, steps.prepare)
+    assert (job.state, job.result_id) == (JobState.DELIVER, 1)
+    with node.sessions() as session:
+        consignment = next_consignment(session, "pacs")
+    assert consignment is not None
+    assert (consignment.job_id, [parcel.delivery_id for parcel in consignment.parcels]) == (job.id, [2])
+
+
+def test_a_result_that_was_held_wholly_delivered_stands_after_a_release(node, study, predictor):
+    receive(node, flat(study))
+    run_to_delivery(node, predictor)
+    with node.sessions.begin() as session:
+        session.execute(update(Delivery).values(state=DeliveryState.SENT))
+        hold_study(session, session.get_one(Study, 1), f"{INCOMPLETE}: the longest wait is over")
+        release_study(session, 1, "Dr. A")
+    job = run(node, JobState.PREPARE, steps.prepare)
+    assert (job.state, job.reason_code) == (JobState.DONE, "same_input")
 
 
 def test_a_study_that_lacks_a_series_is_waited_for_and_then_not_gradable(make_node, study):
