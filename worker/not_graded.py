@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from dicom_node.evidence import build_evidence
 from dicom_node.not_graded import build_not_graded
-from dicom_node.report import Algorithm, NotGraded
+from dicom_node.report import Algorithm, NeededSeries, NotGraded
+from model.grade import Contrast
 from worker.claimed import ClaimedStep
 from worker.database import Job, Result, Series, SeriesCandidate, StudyVersion
 from worker.manifest import load_manifest
@@ -80,6 +81,7 @@ def _describe(session: Session, step: ClaimedStep, study_id: int, job: Job, resu
     return NotGraded(
         reason=job.reason,
         received=_received(session, job.id),
+        needed=_needed(session, job.id),
         algorithm=Algorithm(card.name, card.version, card.weights_sha256, card.training_statement),
         result_id=result_uid,
         # one moment for every attempt
@@ -114,3 +116,24 @@ def _received(session: Session, job_id: int) -> tuple[str, ...]:
     ]
     more = len(lines) - RECEIVED_SHOWN
     return (*lines[:RECEIVED_SHOWN], *([f"and {more} more"] if more > 0 else []))
+
+
+def _needed(session: Session, job_id: int) -> tuple[NeededSeries, ...]:
+    """Say of each contrast which series were taken for it, passed over or not."""
+    rows = session.execute(
+        select(SeriesCandidate.role, Series.series_number)
+        .join(Series, Series.id == SeriesCandidate.series_id)
+        .where(SeriesCandidate.job_id == job_id)
+        .order_by(Series.series_number, Series.id, SeriesCandidate.part)
+    ).all()
+    return tuple(
+        NeededSeries(
+            contrast,
+            tuple(
+                dict.fromkeys(
+                    "?" if number is None else str(number) for role, number in rows if role == contrast.value
+                )
+            ),
+        )
+        for contrast in Contrast
+    )
