@@ -47,6 +47,12 @@ NOT_GRADED = Code("NOTGRADED", PRIVATE_SCHEME, "Not graded")
 
 SOURCE_OF_MEASUREMENT = Code("121112", "DCM", "Source of Measurement")
 VISUAL_EXPLANATION = Code("130401", "DCM", "Visual explanation")
+# PS3.16 CID 217: attention that the network itself learned, not a gradient taken afterwards
+SALIENCY = Code("130404", "DCM", "Saliency")
+NO_UNITS = Code("1", "UCUM", "no units")
+# A place, not a tissue and not a morphological abnormality: nobody shall take it for an outline (CID 7150)
+SPATIAL_CONCEPT = Code("309825002", "SCT", "Spatial and Relational Concept")
+KEY_OBJECTS_TITLE = Code("113000", "DCM", "Of Interest")
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 
 

@@ -56,6 +56,11 @@ def make_pane(frame: Frame, attention: Volume, window: Window, scale: int) -> Pa
     return Pane(grey, _sample(attention, (grey.shape[0], grey.shape[1]), affine), affine)
 
 
+def sample_attention(frame: Frame, attention: Volume) -> npt.NDArray[np.float32]:
+    """Sample the attention (0-1) at each pixel of the frame, shape (row, column)."""
+    return _sample(attention, frame.shape, frame.affine)
+
+
 def attention_score(frame: Frame, attention: Volume) -> float:
     """Average the attention of the frame's hottest hundredth: a hot spot outweighs a faint haze."""
     values, hottest = _hottest(frame, attention)
@@ -97,7 +102,7 @@ def _number(frame: Frame, keyword: str) -> str:
 
 
 def _hottest(frame: Frame, attention: Volume) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
-    values = _sample(attention, frame.shape, frame.affine)
+    values = sample_attention(frame, attention)
     count = max(1, round(_HOTTEST_SHARE * values.size))
     return values, np.argpartition(values.ravel(), -count)[-count:]
 

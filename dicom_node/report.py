@@ -144,12 +144,29 @@ class Statement:
         return (RESEARCH_SENTENCE,) if self.research_use_only else ()
 
 
+@dataclass(frozen=True, slots=True)
+class NeededSeries:
+    """A contrast that grading needs, and the series that look like it, by their numbers."""
+
+    contrast: Contrast
+    series: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """Name the series that look like it."""
+        return f"looks like it: series {', '.join(self.series)}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotGraded(Statement):
-    """Why a study has no grade: `reason` is our own sentence, `received` one line for each series."""
+    """Why a study has no grade: `reason` is our own sentence, `received` one line for each series.
+
+    `needed` is what there is of each contrast.
+    """
 
     reason: str
     received: tuple[str, ...]
+    needed: tuple[NeededSeries, ...] = ()
 
     @property
     def headline(self) -> str:

@@ -61,7 +61,7 @@ def build_not_graded_content(notice: NotGraded) -> Dataset:
 
 def _build_root(statement: Statement, group: MeasurementsAndQualitativeEvaluations) -> Dataset:
     root: Dataset = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=_build_observer(statement)),
+        observation_context=ObservationContext(observer_device_context=build_observer(statement)),
         procedure_reported=codes.PROCEDURE_REPORTED,
         imaging_measurements=[group],
         title=codes.REPORT_TITLE,
@@ -76,7 +76,8 @@ def _finish(root: Dataset, comments: Sequence[str]) -> None:
     _separate(root)
 
 
-def _build_observer(report: Statement) -> ObserverContext:
+def build_observer(report: Statement) -> ObserverContext:
+    """Name this installation as the observer (PS3.16 TID 1004)."""
     device = report.device
     return ObserverContext(
         observer_type=dicom_codes.DCM.Device,

@@ -36,7 +36,7 @@ from dicom_node.association import (
     disable_nagle,
 )
 from dicom_node.prompt_socket import acknowledge_within_reads
-from dicom_node.result_kind import ResultKind
+from dicom_node.result_kind import DEFAULT_KINDS, ResultKind, check_kinds
 from dicom_node.tls import TlsError, TlsFiles, client_context
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -69,7 +69,7 @@ class Destination:
     `storage_commitment`: an object counts as delivered only when the peer has committed to it; the peer
     reports that to our own AE, so it needs a row in the allow-list.
     `response_timeout`: how long one answer is waited for.
-    `objects`: the kinds of object that it gets; all by default.
+    `objects`: the kinds of object that it gets; images and report by default.
     """
 
     name: str
@@ -82,7 +82,25 @@ class Destination:
     verify_by_query: bool = True
     storage_commitment: bool = False
     response_timeout: timedelta = RESPONSE_TIMEOUT
-    objects: tuple[ResultKind, ...] = tuple(ResultKind)
+    objects: tuple[ResultKind, ...] = DEFAULT_KINDS
+
+    def __post_init__(self) -> None:
+        check_kinds(self.objects)
+
+    @property
+    def label(self) -> str:
+        """How the audit trail names it."""
+        return self.ae_title
+
+    @property
+    def place(self) -> str:
+        """Where it is, for a person."""
+        return f"{self.ae_title}@{self.address}:{self.port}"
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether what is sent is encrypted."""
+        return self.tls is not None
 
     @property
     def tls_arguments(self) -> tuple[ssl.SSLContext, str] | None:
@@ -108,7 +126,7 @@ class Sent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SendOutcome:
-    """One object's outcome; `status` is the C-STORE status where the peer gave one.
+    """One object's outcome; `status` is the C-STORE status, or STOW-RS's reason, where the peer gave one.
 
     UNKNOWN: the line was cut before an answer came, so the peer may hold the object or not.
     NOT_SENT: the line was cut while an earlier object was sent.
@@ -119,6 +137,7 @@ class SendOutcome:
     sop_instance_uid: str
     outcome: Sent
     status: int | None = None
+    http_status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from pydicom.uid import (
     BasicTextSRStorage,
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
     EnhancedSRStorage,
     KeyObjectSelectionDocumentStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
@@ -55,6 +56,7 @@ STORED_CLASSES: Final[tuple[UID, ...]] = (
     KeyObjectSelectionDocumentStorage,
     ParametricMapStorage,
     SegmentationStorage,
+    EncapsulatedPDFStorage,
 )
 
 _LEVELS: Final = {"STUDY": "study_instance_uid", "SERIES": "series_instance_uid", "IMAGE": "sop_instance_uid"}

@@ -8,13 +8,13 @@ from pydicom import Dataset
 from pydicom.uid import UID, Comprehensive3DSRStorage, EnhancedSRStorage
 
 from dicom_node import codes
+from dicom_node.document import finish, stand_ins
 from dicom_node.evidence import Evidence, InstanceReference
 from dicom_node.frames import nearest_frame, read_frames
 from dicom_node.part10 import build_file_meta
 from dicom_node.report import NotGraded, Predecessor, Report, Statement
 from dicom_node.report_content import build_content, build_not_graded_content
 from dicom_node.secondary_capture import AttentionImage
-from dicom_node.study_header import TYPE_2
 from dicom_node.uids import derive_uid
 
 SERIES_NUMBER = 9900
@@ -69,9 +69,8 @@ def build_not_graded_report(
 def _build_document(
     report: Statement, evidence: Evidence, content: Dataset, images: Sequence[InstanceReference]
 ) -> Dataset:
-    date, time = report.dicom_date_time(evidence.header)
     document: Dataset = Comprehensive3DSR(
-        evidence=_list_evidence(evidence, images),
+        evidence=stand_ins(evidence, (*evidence.instances, *images)),
         content=content,
         series_instance_uid=derive_uid(report.result_id, "report series", evidence.study_instance_uid),
         series_number=SERIES_NUMBER,
@@ -85,20 +84,10 @@ def _build_document(
         software_versions=report.device.software_version,
         device_serial_number=report.device.serial_number,
         coding_schemes=[codes.build_private_scheme()],
-        content_date=date,
-        content_time=time,
-        series_date=date,
-        series_time=time,
     )
-    # highdicom stamps the clock; with the job's moment a second build gives the same bytes.
-    document.InstanceCreationDate, document.InstanceCreationTime = date, time
-    # It also names itself, with the clock; a library is no equipment.
-    document.pop("ContributingEquipmentSequence", None)
     if report.predecessor is not None:
         document.PredecessorDocumentsSequence = [_build_predecessor(report.predecessor, evidence)]
-    document.update(evidence.header)
-    document.file_meta = build_file_meta(document)
-    return document
+    return finish(document, report, evidence)
 
 
 def as_enhanced(document: Dataset) -> Dataset:
@@ -120,25 +109,6 @@ def as_enhanced(document: Dataset) -> Dataset:
 
 def _enhanced_uid(sop_instance_uid: str) -> UID:
     return derive_uid("enhanced report", sop_instance_uid)
-
-
-def _list_evidence(evidence: Evidence, overlays: Sequence[InstanceReference]) -> list[Dataset]:
-    """List stand-ins for the inputs, with empty patient attributes.
-
-    highdicom checks and copies the first one's header and stumbles over what real headers hold (absent
-    type 2, ISO 2022 character sets, unknown sexes); the true header is put over it afterwards.
-    """
-    items = []
-    for reference in (*evidence.instances, *overlays):
-        item = Dataset()
-        item.StudyInstanceUID = evidence.study_instance_uid
-        item.SeriesInstanceUID = reference.series_instance_uid
-        item.SOPInstanceUID = reference.sop_instance_uid
-        item.SOPClassUID = reference.sop_class_uid
-        items.append(item)
-    for keyword in TYPE_2:
-        setattr(items[0], keyword, "")
-    return items
 
 
 def _build_predecessor(predecessor: Predecessor, evidence: Evidence) -> Dataset:

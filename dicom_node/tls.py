@@ -38,6 +38,24 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
     return _context(ssl.PROTOCOL_TLS_CLIENT, files)
 
 
+def web_context(authority: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
+    """Make a context for HTTPS: the server's certificate must name the host. Raises `TlsError`.
+
+    Without `authority` the system's authorities are trusted; `certificate` with `key` is shown if asked for.
+    """
+    for path in (authority, certificate, key):
+        if path is not None:
+            _check_readable(path)
+    try:
+        context = ssl.create_default_context(cafile=authority)
+    except (ssl.SSLError, ValueError) as error:
+        raise TlsError(f"no certificate authority: {authority}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if certificate is not None and key is not None:
+        _load_own(context, certificate, key)
+    return context
+
+
 def fingerprint(certificate: bytes) -> str:
     """SHA-256 of a DER certificate in lower-case hex, as `openssl x509 -fingerprint -sha256` has it."""
     return hashlib.sha256(certificate).hexdigest()
@@ -50,11 +68,7 @@ def _context(protocol: int, files: TlsFiles) -> ssl.SSLContext:
     context.set_ciphers(_CIPHERS)
     for path in (files.certificate, files.key, files.authority):
         _check_readable(path)
-    try:
-        # With an empty password an encrypted key is an error; with none, a question on the terminal.
-        context.load_cert_chain(files.certificate, files.key, password="")
-    except (ssl.SSLError, ValueError) as error:
-        raise TlsError(f"no certificate and matching key: {files.certificate}, {files.key}") from error
+    _load_own(context, files.certificate, files.key)
     try:
         context.load_verify_locations(files.authority)
     except (ssl.SSLError, ValueError) as error:
@@ -62,6 +76,14 @@ def _context(protocol: int, files: TlsFiles) -> ssl.SSLContext:
     if not context.get_ca_certs():
         raise TlsError(f"no certificate authority: {files.authority}")
     return context
+
+
+def _load_own(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    try:
+        # With an empty password an encrypted key is an error; with none, a question on the terminal.
+        context.load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, ValueError) as error:
+        raise TlsError(f"no certificate and matching key: {certificate}, {key}") from error
 
 
 def _check_readable(path: Path) -> None:

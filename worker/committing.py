@@ -75,7 +75,8 @@ def _destination_of(session: Session, node: Node, report: CommitmentReport) -> s
     name = session.scalars(
         select(Commitment.destination).where(Commitment.transaction_uid == report.transaction_uid)
     ).one_or_none()
-    ae_titles = {item.name: item.ae_title for item in node.settings.destinations}
+    asked = [item for item in node.settings.destinations if isinstance(item, Destination)]
+    ae_titles = {item.name: item.ae_title for item in asked}
     return name if name is not None and ae_titles.get(name) == report.calling_ae_title else None
 
 

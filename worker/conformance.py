@@ -147,7 +147,7 @@ def _settings(settings: Settings) -> str:
             ["Idle association kept", f"{settings.network_timeout.total_seconds():g} s"],
             ["Largest object received", f"{settings.maximum_object_bytes} bytes"],
             ["Destinations", len(settings.destinations)],
-            ["Destinations with TLS", sum(one.tls is not None for one in settings.destinations)],
+            ["Destinations with TLS", sum(one.uses_tls for one in settings.destinations)],
             ["Connection and association timeout, sending", f"{CONNECTION_TIMEOUT.total_seconds():g} s"],
             ["Response timeout, sending (default)", f"{RESPONSE_TIMEOUT.total_seconds():g} s"],
             ["Attention images of one study at most", settings.maximum_images],

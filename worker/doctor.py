@@ -16,7 +16,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
 
-from dicom_node.scu import AssociationError, Destination, ScuError, echo
+from dicom_node.scu import AssociationError, Destination, ScuError
+from dicom_node.sending import echo
+from dicom_node.stow import WebDestination
 from model.card import CheckpointError, default_checkpoint_folder, verify
 from worker.doctor_ledger import examine_ledger
 from worker.embedded import EmbeddedServerError
@@ -193,22 +195,30 @@ def _peers(settings: Settings) -> list[Finding]:
         return list(threads.map(_echo, *zip(*asked, strict=True)))
 
 
-def _echo(check: str, peer: Destination) -> Finding:
-    where = f"{peer.ae_title}@{peer.address}:{peer.port}"
+def _echo(check: str, peer: Destination | WebDestination) -> Finding:
+    where, service = peer.place, "C-ECHO" if isinstance(peer, Destination) else "a DICOMweb query"
     try:
         echo(peer)
     except AssociationError as error:
         advice = (
-            f"is it up, and does a firewall let this machine reach {peer.address}:{peer.port}? "
+            f"is it up, and does a firewall let this machine reach {where}? "
             "Results wait and are sent when it answers"
             if error.transient
-            else f"let it know our AE title {peer.calling_ae_title} and this machine's address, or mend "
-            f"its AE title {peer.ae_title} and its TLS in our settings"
+            else _mend(peer)
         )
         return failed(check, f"{where}: {error}", advice)
     except ScuError as error:
-        return failed(check, f"{where}: {error}", "ask its administrator why C-ECHO is answered so")
-    return ok(check, f"{where} answers C-ECHO")
+        return failed(check, f"{where}: {error}", f"ask its administrator why {service} is answered so")
+    return ok(check, f"{where} answers {service}")
+
+
+def _mend(peer: Destination | WebDestination) -> str:
+    if isinstance(peer, WebDestination):
+        return "mend its URL, credentials or certificates in our settings"
+    return (
+        f"let it know our AE title {peer.calling_ae_title} and this machine's address, or mend "
+        f"its AE title {peer.ae_title} and its TLS in our settings"
+    )
 
 
 def _database(settings: Settings) -> list[Finding]:

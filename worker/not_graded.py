@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from dicom_node.evidence import build_evidence
 from dicom_node.not_graded import build_not_graded
-from dicom_node.report import Algorithm, NotGraded
+from dicom_node.report import Algorithm, NeededSeries, NotGraded
+from model.grade import Contrast
 from worker.claimed import ClaimedStep
 from worker.database import Job, Result, Series, SeriesCandidate, StudyVersion
 from worker.manifest import load_manifest
@@ -21,6 +22,7 @@ from worker.pipeline import PIPELINE_VERSION, serialise
 from worker.reporting import (
     describe_device,
     find_predecessor,
+    is_left_behind,
     latest_result_id,
     record_answer,
     write_objects,
@@ -48,10 +50,11 @@ def report(step: ClaimedStep) -> None:
         latest = _latest(session, manifest.study_id)
         result_uid = _identity(manifest.study_instance_uid, job.reason_code, latest)
         known = session.scalars(select(Result.id).where(Result.result_uid == result_uid)).one_or_none()
+        is_left = known is not None and is_left_behind(session, known)
         notice = _describe(session, step, manifest.study_id, job, result_uid)
     if known is not None:
-        # said by the last answer, or its sending was called off before it began
-        is_said = latest is not None and latest.id == known
+        # said by the last answer, or its sending was called off before it began, or held before it ended
+        is_said = latest is not None and latest.id == known and not is_left
         state = JobState.NOT_GRADABLE if is_said else JobState.DELIVER
         step.advance(state, result_id=known, result_uid=result_uid, **why)
         return
@@ -78,6 +81,7 @@ def _describe(session: Session, step: ClaimedStep, study_id: int, job: Job, resu
     return NotGraded(
         reason=job.reason,
         received=_received(session, job.id),
+        needed=_needed(session, job.id),
         algorithm=Algorithm(card.name, card.version, card.weights_sha256, card.training_statement),
         result_id=result_uid,
         # one moment for every attempt
@@ -112,3 +116,24 @@ def _received(session: Session, job_id: int) -> tuple[str, ...]:
     ]
     more = len(lines) - RECEIVED_SHOWN
     return (*lines[:RECEIVED_SHOWN], *([f"and {more} more"] if more > 0 else []))
+
+
+def _needed(session: Session, job_id: int) -> tuple[NeededSeries, ...]:
+    """Say of each contrast which series were taken for it, passed over or not."""
+    rows = session.execute(
+        select(SeriesCandidate.role, Series.series_number)
+        .join(Series, Series.id == SeriesCandidate.series_id)
+        .where(SeriesCandidate.job_id == job_id)
+        .order_by(Series.series_number, Series.id, SeriesCandidate.part)
+    ).all()
+    return tuple(
+        NeededSeries(
+            contrast,
+            tuple(
+                dict.fromkeys(
+                    "?" if number is None else str(number) for role, number in rows if role == contrast.value
+                )
+            ),
+        )
+        for contrast in Contrast
+    )

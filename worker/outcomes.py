@@ -7,6 +7,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from dicom_node.scu import Destination
+from dicom_node.stow import WebDestination
 from worker.consignments import Consignment, Parcel
 from worker.database import Delivery, Job
 from worker.destinations import DestinationClaim, back_off, hold_destination, note_failure, note_success
@@ -20,7 +21,7 @@ class Line:
     """A sender at work: where it sends to, and its claim on that."""
 
     node: Node
-    destination: Destination
+    destination: Destination | WebDestination
     claim: DestinationClaim
 
     def hold(self, session: Session) -> None:

@@ -5,7 +5,7 @@ They run in a notebook as well as in a worker; what they know of the ledger is n
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 from pydicom import Dataset, dcmread
 
 from dicom_node.evidence import InstanceReference, build_evidence
+from dicom_node.extra_objects import build_after_report, build_before_report
 from dicom_node.nifti import convert_series
 from dicom_node.part10 import write_bytes
 from dicom_node.report import Report
+from dicom_node.result_kind import DEFAULT_KINDS, ResultKind
 from dicom_node.secondary_capture import build_attention_images, build_summary_image
 from dicom_node.series_choice import NotGradableError
 from dicom_node.structured_report import build_structured_report, select_key_frames, select_key_images
@@ -81,14 +83,19 @@ class BuiltObject:
 
 
 def result_identity(
-    study_instance_uid: str, inputs: Sequence[InputInstance], answer_sha256: str, maximum_images: int
+    study_instance_uid: str,
+    inputs: Sequence[InputInstance],
+    answer_sha256: str,
+    maximum_images: int,
+    kinds: Collection[ResultKind] = DEFAULT_KINDS,
 ) -> str:
     """SHA-256 of what the network saw and what shaped its report: the same input has the same identity.
 
     `answer_sha256` is the card's digest of weights, calibration and gates.
     """
     seen = sorted(f"{item.contrast}\0{item.sop_instance_uid}\0{item.sha256}" for item in inputs)
-    parts = [study_instance_uid, *seen, answer_sha256, PIPELINE_VERSION, str(maximum_images)]
+    extra = sorted(set(kinds) - set(DEFAULT_KINDS))
+    parts = [study_instance_uid, *seen, answer_sha256, PIPELINE_VERSION, str(maximum_images), *extra]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -154,12 +161,16 @@ def load_graded(prepared: Path, folder: Path) -> tuple[Graded, dict[Contrast, Vo
 
 
 def build_objects(
-    report: Report, series: ChosenFiles, attention: Mapping[Contrast, Volume], maximum_images: int
+    report: Report,
+    series: ChosenFiles,
+    attention: Mapping[Contrast, Volume],
+    maximum_images: int,
+    kinds: Collection[ResultKind] = DEFAULT_KINDS,
 ) -> list[BuiltObject]:
-    """Build the summary, attention images, then the report: the order of sending.
+    """Build the summary, attention images, then the report, in the order of sending.
 
-    The same input gives the same bytes. `attention` lies in each series' own space. Raises EvidenceError,
-    FrameGeometryError, FrameDecodeError.
+    Beside images and report, which are always built, those of `kinds`. The same input gives the same bytes.
+    `attention` lies in each series' own space. Raises EvidenceError, FrameGeometryError, FrameDecodeError.
     """
     datasets = {contrast: [dcmread(path) for path in files] for contrast, files in series.items()}
     reference = datasets[Contrast.T1CE]
@@ -168,9 +179,19 @@ def build_objects(
     images = build_attention_images(
         reference, attention[Contrast.T1CE], report, evidence, maximum_images=maximum_images
     )
-    key_frames = select_key_frames(select_key_images(images), [datasets[contrast] for contrast in Contrast])
-    document = build_structured_report(report, evidence, key_frames, images, InstanceReference.of(summary))
-    return [serialise(dataset) for dataset in [summary, *(image.dataset for image in images), document]]
+    key_images = select_key_images(images)
+    key_frames = select_key_frames(key_images, [datasets[contrast] for contrast in Contrast])
+    first = InstanceReference.of(summary)
+    document = build_structured_report(report, evidence, key_frames, images, first)
+    selected = [first, *(image.reference for image in key_images), *key_frames]
+    built = [
+        summary,
+        *(image.dataset for image in images),
+        *build_before_report(kinds, reference, attention[Contrast.T1CE], summary, report, evidence),
+        document,
+        *build_after_report(kinds, selected, report, evidence),
+    ]
+    return [serialise(dataset) for dataset in built]
 
 
 def serialise(dataset: Dataset) -> BuiltObject:

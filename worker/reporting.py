@@ -21,7 +21,7 @@ from worker.destinations import ensure_destinations
 from worker.manifest import Manifest
 from worker.node import Node
 from worker.pipeline import PIPELINE_VERSION, BuiltObject, Graded
-from worker.states import JobState
+from worker.states import UNDELIVERED, JobState
 from worker.version import VERSION
 
 
@@ -196,6 +196,17 @@ def live_results() -> Select[int]:
     return select(Result.id).where(
         exists().where(Job.result_id == Result.id, Job.state != JobState.SUPERSEDED).correlate(Result)
     )
+
+
+def is_left_behind(session: Session, result_id: int) -> bool:
+    """Whether something of the result was never sent and no job is at it: the study was held meanwhile."""
+    jobs = select(Job.id).where(Job.result_id == result_id, Job.state == JobState.DELIVER)
+    waiting = (
+        select(Delivery.id)
+        .join(ResultObject, ResultObject.id == Delivery.result_object_id)
+        .where(ResultObject.result_id == result_id, Delivery.state.in_(UNDELIVERED))
+    )
+    return session.scalar(select(waiting.exists() & ~jobs.exists())) is True
 
 
 def latest_result_id(session: Session, study_id: int) -> int | None:

@@ -14,13 +14,13 @@ from sqlalchemy import select, update
 from dicom_node.audit import AuditEvent, AuditEventId, AuditOutcome
 from dicom_node.scu import (
     AssociationError,
+    Destination,
     NothingAcceptedError,
     ScuError,
     SendOutcome,
     Sent,
-    find_instances,
-    send,
 )
+from dicom_node.sending import find_instances, send
 from worker.committing import ask_for_commitment
 from worker.consignments import Consignment, Parcel, UnfitError, check_parcel, next_consignment
 from worker.database import Delivery, Job
@@ -95,7 +95,9 @@ def _bring(line: Line, consignment: Consignment) -> None:
     if files:
         _send(line, consignment, files)
     uncommitted = consignment.in_state(DeliveryState.UNCOMMITTED)
-    if uncommitted:
+    if not isinstance(line.destination, Destination):
+        record(line, [Judged(parcel, LATER, "DICOMweb knows no commitment") for parcel in uncommitted])
+    elif uncommitted:
         ask_for_commitment(line.node, line.destination, line.claim, uncommitted)
 
 
@@ -123,7 +125,7 @@ def _fit(line: Line, consignment: Consignment, parcels: Sequence[Parcel]) -> lis
             files.append((parcel, check_parcel(line.node.settings.results_folder, consignment, parcel)))
         except UnfitError as error:
             logger.critical("job %d: %s: %s", consignment.job_id, parcel.sop_instance_uid, error.reason)
-            line.node.audit.alert(f"not sent: {error.reason}", target=line.destination.ae_title)
+            line.node.audit.alert(f"not sent: {error.reason}", target=line.destination.label)
             unfit.append(Judged(parcel, REFUSED, f"not sent: {error.reason}"))
     record(line, unfit)
     return files
@@ -207,7 +209,7 @@ def _audit(line: Line, consignment: Consignment, event_id: AuditEventId, judged:
             outcome=outcome,
             detail="sent",
             source=line.destination.calling_ae_title,
-            target=line.destination.ae_title,
+            target=line.destination.label,
             study_instance_uid=consignment.study_instance_uid,
             patient_id=consignment.patient_id,
             instances=dict(Counter(arrived)),

@@ -6,7 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, IPvAnyAddress, SecretStr, model_validator
 
+from dicom_node.result_kind import DEFAULT_KINDS, ResultKind
 from dicom_node.scu import Destination
+from dicom_node.sending import AnyDestination
 from dicom_node.series_description import ACCEPTED_CONFIDENCE
 from dicom_node.settings import Duration, NodeSettings
 from dicom_node.site_rules import SiteRule
@@ -24,7 +26,7 @@ class Settings(NodeSettings):
     redis_url: SecretStr | None = Field(
         default=None, description="Redis protocol broker, redis://…; empty starts an embedded Valkey"
     )
-    destinations: tuple[Destination, ...] = Field(default=(), description="Where results are sent")
+    destinations: tuple[AnyDestination, ...] = Field(default=(), description="Where results are sent")
     quiet_period: Duration = Field(
         default=timedelta(seconds=60), description="A study is stable when nothing came for this long"
     )
@@ -143,6 +145,11 @@ class Settings(NodeSettings):
     def web_is_encrypted(self) -> bool:
         """Whether a browser reaches the web page by TLS, ours or a proxy's."""
         return self.web_certificate is not None or bool(self.web_proxies)
+
+    @property
+    def result_kinds(self) -> frozenset[ResultKind]:
+        """What is built: images and report, and whatever else a destination asks for."""
+        return frozenset(DEFAULT_KINDS).union(*(destination.objects for destination in self.destinations))
 
     @property
     def jobs_folder(self) -> Path:

@@ -26,7 +26,14 @@ from worker.database import Job, Result, Study
 from worker.decisions import load_decisions
 from worker.inference import Grader, InferenceUnavailableError
 from worker.manifest import Manifest, load_manifest, load_roles
-from worker.reporting import describe_report, ends_as, live_results, record_result, write_objects
+from worker.reporting import (
+    describe_report,
+    ends_as,
+    is_left_behind,
+    live_results,
+    record_result,
+    write_objects,
+)
 from worker.seen import Seen
 from worker.states import JobState
 from worker.workspace import workspace_of
@@ -109,7 +116,10 @@ def report(step: ClaimedStep) -> None:
         what_is_said = describe_report(session, node, job_id, manifest, result_uid, graded, roles)
     files = manifest.files_by_series()
     chosen = {contrast: part_files(files[uid], role.part) for contrast, (uid, role) in roles.items()}
-    objects = pipeline.build_objects(what_is_said, chosen, attention, node.settings.maximum_images)
+    settings = node.settings
+    objects = pipeline.build_objects(
+        what_is_said, chosen, attention, settings.maximum_images, settings.result_kinds
+    )
     write_objects(node.settings.results_folder, objects)
 
     def write(session: Session) -> None:
@@ -119,11 +129,12 @@ def report(step: ClaimedStep) -> None:
 
 
 def _link(step: ClaimedStep, seen: Seen, result_id: int, result_uid: str) -> None:
-    """End the job with the result that its input had before; send that only if its sending was called off."""
+    """End the job with the result that its input had before; send what of that was called off or held."""
     with step.node.sessions() as session:
         is_live = session.scalar(select(live_results().where(Result.id == result_id).exists()))
         earlier = session.get_one(Result, result_id)
-    if not is_live:
+        is_left = is_left_behind(session, result_id)
+    if is_left or not is_live:
         step.advance(JobState.DELIVER, seen.write, result_id=result_id, result_uid=result_uid)
         return
     if ends_as(earlier) is JobState.NOT_GRADABLE:
@@ -168,6 +179,7 @@ def _result_uid(step: ClaimedStep, manifest: Manifest, choices: Mapping[Contrast
         manifest.inputs(choices),
         step.node.card.answer_sha256,
         step.node.settings.maximum_images,
+        step.node.settings.result_kinds,
     )
 
 

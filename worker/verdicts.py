@@ -47,6 +47,8 @@ _WITHOUT_STATUS: Final = {
     Sent.NOT_SENT: LATER,
     # Never passed over in silence: the job is held. A fallback SOP class would be tried from here.
     Sent.NOT_ACCEPTED: REFUSED,
+    # an HTTP answer that gives no reason
+    Sent.REFUSED: REFUSED,
 }
 
 
@@ -63,4 +65,5 @@ def describe(outcome: SendOutcome) -> str:
         return "sop_class_not_accepted: the destination takes no objects of this SOP class"
     known = outcome.status is None or any(outcome.status in statuses for statuses, _ in STATUSES)
     words = outcome.outcome if known else "unknown status"
-    return words if outcome.status is None else f"{words}, status 0x{outcome.status:04X}"
+    status = "" if outcome.status is None else f", status 0x{outcome.status:04X}"
+    return words + status + ("" if outcome.http_status is None else f", HTTP {outcome.http_status}")

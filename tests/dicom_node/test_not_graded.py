@@ -9,9 +9,10 @@ from pydicom import dcmread
 from dicom_node.evidence import build_evidence
 from dicom_node.not_graded import build_not_graded, draw_notice
 from dicom_node.part10 import write_bytes
-from dicom_node.report import RESEARCH_SENTENCE, NotGraded, Predecessor
+from dicom_node.report import RESEARCH_SENTENCE, NeededSeries, NotGraded, Predecessor
 from dicom_node.show import render_text
 from dicom_node.structured_report import as_enhanced
+from model.grade import Contrast
 from tests.dicom_node.result_samples import make_report, mr_series, stored
 from tests.dicom_node.test_results_validate import SOURCES
 from tests.dicom_node.validators import dciodvfy, dsrdump, pixelmed
@@ -30,6 +31,10 @@ def make_notice(**changes):
         "received": (
             "Series 1: like FLAIR (confidence 0.97), TR 9000 ms",
             "Series 2: like T2 (confidence 0.9)",
+        ),
+        "needed": tuple(
+            NeededSeries(contrast, series)
+            for contrast, series in ((Contrast.FLAIR, ("1",)), (Contrast.T1CE, ()), (Contrast.T2, ("2", "7")))
         ),
     }
     return NotGraded(**(values | changes))
@@ -85,6 +90,24 @@ def test_name_and_id_do_not_change_a_pixel_but_the_reason_does():
     first, other = build(mr_series())[0], build(mr_series(PatientName="Other^One", PatientID="7"))[0]
     assert first.PixelData == other.PixelData
     assert build(mr_series(), reason="FLAIR could not be aligned")[0].PixelData != first.PixelData
+
+
+def test_the_page_is_square_and_grows_where_its_words_need_that():
+    assert draw_notice(make_notice()).shape == (1024, 1024, 3)
+    many = make_notice(received=tuple(f"Received: series {number}, " + "word " * 30 for number in range(30)))
+    page = draw_notice(many)
+    assert page.shape[0] > 1024
+    # the last series' line and the algorithm's do not touch
+    footer_top = page.shape[0] - 40 - 21
+    assert not page[footer_top - 20 : footer_top].any()
+
+
+def test_the_page_tells_what_is_there_and_what_is_missing():
+    whole = (NeededSeries(Contrast.T1CE, ("3",)),)
+    without = (NeededSeries(Contrast.T1CE, ()),)
+    pages = [draw_notice(make_notice(needed=needed)) for needed in ((), whole, without)]
+    amber = [int(((page == (255, 190, 60)).all(axis=-1)).sum()) for page in pages]
+    assert amber[0] == amber[1] < amber[2]
 
 
 def test_long_reasons_stay_on_the_page():

@@ -6,16 +6,22 @@ import socket
 import subprocess
 import time
 import urllib.request
+from io import BytesIO
+from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 from pydicom import dcmread
 
-from dicom_node.scu import Destination, Sent, echo, find_instance, send
+from dicom_node.part10 import write_bytes
+from dicom_node.scu import Destination, InstanceKey, Sent, echo, find_instance, send
+from dicom_node.stow import WebDestination, ask_anything, find_stored, store
 from tests.dicom_node.result_samples import make_report, mr_series, stored
+from tests.dicom_node.test_extra_objects import build as build_all
 from tests.dicom_node.test_results_validate import build
 
 ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+DICOM_WEB = [Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")]
 
 pytestmark = [
     pytest.mark.apt,
@@ -46,7 +52,8 @@ def orthanc(tmp_path):
         "HttpPort": http_port,
         "RemoteAccessAllowed": False,
         "DicomAlwaysAllowFind": True,
-        "Plugins": [],
+        "Plugins": [str(path) for path in DICOM_WEB if path.exists()],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }
     (tmp_path / "orthanc.json").write_text(json.dumps(settings))
     with (tmp_path / "log").open("wb") as log:
@@ -92,3 +99,37 @@ def test_orthanc_takes_the_results_once_and_shows_the_images(orthanc, tmp_path):
     for instance in json.loads(ask(f"{url}/instances?expand")):
         if instance["MainDicomTags"]["SOPInstanceUID"] != document.SOPInstanceUID:
             assert ask(f"{url}/instances/{instance['ID']}/preview").startswith(b"\x89PNG")
+
+
+def test_orthanc_takes_every_kind_of_object(orthanc, tmp_path):
+    destination, url = orthanc
+    files = []
+    for number, dataset in enumerate(build_all([stored(dataset) for dataset in mr_series()])):
+        files.append(tmp_path / f"{number}.dcm")
+        files[-1].write_bytes(write_bytes(dataset))
+    assert {outcome.outcome for outcome in send(files, destination)} == {Sent.SENT}
+    assert json.loads(ask(f"{url}/statistics"))["CountInstances"] == len(files)
+    held = {
+        instance["MainDicomTags"]["SOPInstanceUID"]: instance["ID"]
+        for instance in json.loads(ask(f"{url}/instances?expand"))
+    }
+    for path in files:
+        sent = dcmread(path)
+        assert dcmread(BytesIO(ask(f"{url}/instances/{held[sent.SOPInstanceUID]}/file"))) == sent
+
+
+@pytest.mark.skipif(not DICOM_WEB[0].exists(), reason="needs the Debian package orthanc-dicomweb")
+def test_orthanc_takes_every_kind_of_object_by_dicomweb(orthanc, tmp_path):
+    _, url = orthanc
+    destination = WebDestination(name="orthanc", url=f"{url}/dicom-web")
+    files, keys = [], []
+    for number, dataset in enumerate(build_all([stored(dataset) for dataset in mr_series()])):
+        files.append(tmp_path / f"{number}.dcm")
+        files[-1].write_bytes(write_bytes(dataset))
+        keys.append(InstanceKey(dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID))
+    ask_anything(destination)
+    assert find_stored(destination, keys) == frozenset()
+    for _ in range(2):
+        assert {(item.outcome, item.status) for item in store(files, destination)} == {(Sent.SENT, 0x0000)}
+        assert json.loads(ask(f"{url}/statistics"))["CountInstances"] == len(files)
+    assert find_stored(destination, keys) == {key.sop_instance_uid for key in keys}

@@ -15,8 +15,10 @@ from sqlalchemy import text, update
 from dicom_node.scu import Destination
 from dicom_node.settings import AllowedPeer
 from dicom_node.stand_in_pacs import StandInPacs
+from dicom_node.stow import WebDestination
 from model.card import default_checkpoint_folder
 from tests.command import gliograde
+from tests.dicom_node.web_server import WebServer
 from tests.worker.deliveries import destination
 from tests.worker.test_indexing import freeze_now, make_study
 from worker import doctor_ledger
@@ -108,6 +110,18 @@ def test_of_peers_the_one_that_is_down_is_named_with_what_to_do(make_settings, t
         assert f"ARCHIVE@127.0.0.1:{free_port}" in findings[check].detail
         assert "firewall" in findings[check].advice
     assert found(make_settings())["destinations"].verdict is Verdict.WARNING
+
+
+def test_a_dicomweb_destination_is_asked_and_named_when_it_does_not_answer(make_settings):
+    with WebServer() as server:
+        here = WebDestination(name="web", url=server.url)
+        finding = found(make_settings(destinations=(here,)))["destination web"]
+        assert (finding.verdict, "a DICOMweb query" in finding.detail) == (Verdict.OK, True)
+        server.query_status = 401
+        finding = found(make_settings(destinations=(here,)))["destination web"]
+        assert (finding.verdict, "mend its URL" in finding.advice) == (Verdict.FAILED, True)
+    finding = found(make_settings(destinations=(here,)))["destination web"]
+    assert (finding.verdict, here.url in finding.detail) == (Verdict.FAILED, True)
 
 
 def test_nobody_may_send_is_a_failure(make_settings):

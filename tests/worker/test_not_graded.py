@@ -16,8 +16,10 @@ from tests.worker import deliveries
 from tests.worker.deliveries import assert_each_arrived_once, destination
 from tests.worker.test_steps import receive, run
 from worker import reporting, steps
-from worker.database import Delivery, Job, Result, ResultObject
+from worker.database import Delivery, Job, Result, ResultObject, Study
 from worker.delivering import deliver
+from worker.indexing import INCOMPLETE, hold_study
+from worker.interventions import release_study
 from worker.queries import study_standings
 from worker.reporting import find_predecessor, object_path
 from worker.states import DeliveryState, JobState
@@ -98,6 +100,19 @@ def test_the_same_reason_is_said_once(node, pacs):
     job = prepare_and_report(node)
     assert (job.state, job.result_id, job.reason_code) == (JobState.NOT_GRADABLE, 1, "missing_t1ce_t2")
     assert len(pacs.instances) == 2
+
+
+def test_the_rest_of_an_answer_that_was_held_half_delivered_is_sent_after_a_release(node, pacs):
+    receive(node, series("flair", 1))
+    prepare_and_report(node)
+    with node.sessions.begin() as session:
+        session.execute(update(Delivery).where(Delivery.id == 1).values(state=DeliveryState.SENT))
+        hold_study(session, session.get_one(Study, 1), f"{INCOMPLETE}: the longest wait is over")
+        release_study(session, 1, "Dr. A")
+    job = prepare_and_report(node)
+    assert (job.state, job.result_id) == (JobState.DELIVER, 1)
+    deliveries.run(node)
+    assert [stored.sop_class_uid for stored in pacs.instances] == [Comprehensive3DSRStorage]
 
 
 def test_another_reason_replaces_the_first(node, pacs):

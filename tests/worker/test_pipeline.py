@@ -1,6 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicom_node.result_kind import DEFAULT_KINDS, ResultKind
 from model.grade import Contrast
 from worker.pipeline import InputInstance, result_identity
 
@@ -16,8 +17,8 @@ INPUTS = st.lists(
 )
 
 
-def identity(inputs, study="1.2.3", checkpoint="aa", images=24):
-    return result_identity(study, inputs, checkpoint, images)
+def identity(inputs, study="1.2.3", checkpoint="aa", images=24, kinds=DEFAULT_KINDS):
+    return result_identity(study, inputs, checkpoint, images, kinds)
 
 
 @given(INPUTS, st.randoms())
@@ -35,6 +36,7 @@ def test_whatever_the_network_saw_is_in_the_identity(inputs):
         identity(inputs, study="1.2.4"),
         identity(inputs, checkpoint="bb"),
         identity(inputs, images=12),
+        identity(inputs, kinds=(*DEFAULT_KINDS, ResultKind.PDF)),
         identity([InputInstance(one.contrast, one.sop_instance_uid, "0" * 64 + one.sha256), *rest]),
         identity(
             [

@@ -6,9 +6,11 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import SettingsError
 
+from dicom_node.result_kind import ResultKind
 from dicom_node.scu import Destination
 from dicom_node.settings import AllowedPeer, settings_line
 from dicom_node.site_rules import SiteRole, SiteRule
+from dicom_node.stow import WebDestination
 from worker.environment import to_environment
 from worker.settings import Settings
 
@@ -19,7 +21,10 @@ def test_a_child_process_reads_equal_settings(monkeypatch, tmp_path):
         database_url=SecretStr("postgresql+psycopg://someone:secret@host/ledger"),
         redis_url=SecretStr("redis://host"),
         peers=(AllowedPeer(ae_title="PACS", address="10.0.0.1"),),
-        destinations=(Destination(name="pacs", ae_title="PACS", address="10.0.0.1", port=104),),
+        destinations=(
+            Destination(name="pacs", ae_title="PACS", address="10.0.0.1", port=104),
+            WebDestination(name="web", url="https://host/dicom-web", authority=Path("/ca.pem")),
+        ),
         quiet_period=timedelta(seconds=3.5),
         checkpoint_folder=Path("/somewhere"),
         device="cpu",
@@ -107,3 +112,55 @@ def test_a_secret_file_that_cannot_be_read_is_named_by_its_variable(monkeypatch,
 def test_an_audit_receiver_that_makes_no_sense_is_refused(url):
     with pytest.raises(ValidationError):
         Settings(audit_forward_url=url)
+
+
+def test_what_is_built_is_what_some_destination_wants(tmp_path, monkeypatch):
+    assert Settings().result_kinds == {ResultKind.IMAGES, ResultKind.REPORT}
+    path = tmp_path / "gliograde.toml"
+    path.write_text(
+        '[[destinations]]\nname = "a"\nae_title = "A"\naddress = "h"\nport = 1\n'
+        'objects = ["images", "report", "key_objects"]\n'
+        '[[destinations]]\nname = "b"\nae_title = "B"\naddress = "h"\nport = 1\nobjects = ["pdf"]\n'
+    )
+    monkeypatch.setenv("GLIOGRADE_SETTINGS", str(path))
+    wanted = {ResultKind.IMAGES, ResultKind.REPORT, ResultKind.KEY_OBJECTS, ResultKind.PDF}
+    assert Settings().result_kinds == wanted
+
+
+def test_key_objects_without_the_images_that_they_name_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "gliograde.toml"
+    path.write_text(
+        '[[destinations]]\nname = "a"\nae_title = "A"\naddress = "h"\nport = 1\nobjects = ["key_objects"]\n'
+    )
+    monkeypatch.setenv("GLIOGRADE_SETTINGS", str(path))
+    with pytest.raises(ValidationError, match="needs images too"):
+        Settings()
+
+
+def test_a_destination_with_a_url_is_one_of_dicomweb(tmp_path, monkeypatch):
+    path = tmp_path / "gliograde.toml"
+    path.write_text(
+        '[[destinations]]\nname = "web"\nurl = "https://host/dicom-web"\nresponse_timeout = 30\n'
+        'authority = "/ca.pem"\nobjects = ["report"]\n'
+        '[[destinations]]\nname = "pacs"\nae_title = "A"\naddress = "h"\nport = 1\n'
+    )
+    monkeypatch.setenv("GLIOGRADE_SETTINGS", str(path))
+    web, pacs = Settings().destinations
+    assert isinstance(web, WebDestination)
+    assert isinstance(pacs, Destination)
+    assert (web.authority, web.objects) == (Path("/ca.pem"), (ResultKind.REPORT,))
+    assert web.response_timeout == timedelta(seconds=30)
+
+
+def test_what_is_wrong_with_a_destination_is_told(tmp_path, monkeypatch):
+    path = tmp_path / "gliograde.toml"
+    monkeypatch.setenv("GLIOGRADE_SETTINGS", str(path))
+    for text, told in (
+        ('url = "ftp://host"', "http(s)://host"),
+        ('ae_title = "A"\naddress = "h"', "port"),
+        ('url = "http://host/x"\nbearer_token_file = "/t"', "use https"),
+    ):
+        path.write_text(f'[[destinations]]\nname = "x"\n{text}\n')
+        with pytest.raises(ValidationError) as raised:
+            Settings()
+        assert told in settings_line(raised.value)
