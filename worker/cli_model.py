@@ -28,23 +28,26 @@ def evaluate(
     ),
 ) -> None:
     """Measure a checkpoint on patients that it never saw, beside its baselines and the paper's table."""
-    from model import evaluation  # noqa: PLC0415 - torch only where a network runs
     from model.brats import read_patients  # noqa: PLC0415 - the command line starts without torch
+    from model.evaluation import evaluate as count  # noqa: PLC0415
+    from model.evaluation import require_both_grades  # noqa: PLC0415
+    from model.evaluation_measure import measure  # noqa: PLC0415
     from model.evaluation_report import report, write_evaluation  # noqa: PLC0415
     from model.predict import OutOfDeviceMemoryError, Predictor  # noqa: PLC0415
 
     patients = read_patients(data, labels)
+    require_both_grades(patients)
     predictor = Predictor(model or default_checkpoint_folder())
     try:
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task("patients", total=len(patients))
-            measured = evaluation.measure(predictor, patients, lambda: progress.advance(task))
+            measured = measure(predictor, patients, lambda: progress.advance(task))
     except OutOfDeviceMemoryError as error:
         typer.echo(
             f"gliograde: {error}; end what else runs there, or hide it: CUDA_VISIBLE_DEVICES=", err=True
         )
         raise typer.Exit(2) from error
-    evaluated = evaluation.evaluate(predictor.card, patients, measured)
+    evaluated = count(predictor.card, patients, measured)
     write_evaluation(out, predictor.card, patients, measured, evaluated)
     typer.echo(report(predictor.card, evaluated))
 
