@@ -1,7 +1,6 @@
 """A checkpoint on a cohort of BraTS folders: what was measured, beside its baselines.
 
-Everything is counted by patient. What the cohort's patients were to the checkpoint, held out or trained on,
-is for its user to know.
+Everything is counted by patient. Figures of patients that were trained on are marked as such.
 """
 
 from collections.abc import Sequence
@@ -31,6 +30,9 @@ from model.metrics import (
     risk_coverage,
 )
 
+CHECKPOINT_NAME = "this checkpoint"
+BLANKED_NAME = "this checkpoint, tumour blanked"
+MIRRORED_NAME = "this checkpoint, tumour replaced by its mirror image"
 PUBLISHED_NAME = "the paper's table, 57 patients of BraTS 2018"
 
 
@@ -60,6 +62,11 @@ class Evaluation:
     """Of the attention, and of Grad-CAM where it was asked for: means over the patients with a segmented
     tumour; empty where there is none."""
     attention_patients: int
+    seen: frozenset[str] = frozenset()
+    """Ids of patients that the checkpoint that graded them was trained on: with any, these are training
+    figures."""
+    checkpoints: tuple[str, ...] = ()
+    """Labels of those that graded, each its own patients."""
 
 
 def require_both_grades(patients: Sequence[Patient]) -> None:
@@ -69,7 +76,13 @@ def require_both_grades(patients: Sequence[Patient]) -> None:
 
 
 def evaluate(
-    card: Card, patients: Sequence[Patient], measured: Measured, resamples: int = RESAMPLES
+    card: Card,
+    patients: Sequence[Patient],
+    measured: Measured,
+    resamples: int = RESAMPLES,
+    *,
+    seen: frozenset[str] = frozenset(),
+    checkpoints: tuple[str, ...] = (),
 ) -> Evaluation:
     """Count what was measured, with 95 % intervals over patients, and the baselines on the same patients.
 
@@ -94,14 +107,14 @@ def evaluate(
     if known.any() and len(set(is_hgg[known])) == 2:
         blank, mirror = measured.blanked, measured.mirrored
         baselines += [
-            row("this checkpoint, tumour blanked", blank, threshold, which=known),
-            row("this checkpoint, tumour replaced by its mirror image", mirror, threshold, which=known),
+            row(BLANKED_NAME, blank, threshold, which=known),
+            row(MIRRORED_NAME, mirror, threshold, which=known),
         ]
     sources = np.array([patient.source for patient in patients])
     maps = {"attention": measured.attention, "Grad-CAM": measured.grad_cam}
     means = {name: found for name, scores in maps.items() if (found := _means(scores, is_hgg))}
     return Evaluation(
-        checkpoint=row("this checkpoint", p, threshold),
+        checkpoint=row(CHECKPOINT_NAME, p, threshold),
         baselines=tuple(baselines),
         published=_published(resamples),
         by_source=tuple(
@@ -110,6 +123,8 @@ def evaluate(
         risk_coverage=risk_coverage(p, is_hgg, threshold),
         attention=means,
         attention_patients=int((~np.isnan(measured.attention[:, 0])).sum()),
+        seen=seen,
+        checkpoints=checkpoints or (card.label,),
     )
 
 

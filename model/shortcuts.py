@@ -28,7 +28,7 @@ def blanked(placed: Placed, labels: npt.NDArray[np.uint8]) -> Stack:
     """
     gone = distance_mm(np.isin(labels, TUMOUR_LABELS)) <= MARGIN_MM
     arrays = {contrast: np.where(gone, np.nan, array) for contrast, array in placed.arrays.items()}
-    return build_stack(Placed(arrays, placed.mask))
+    return build_stack(Placed(arrays, placed.mask), keep_intensities=True)
 
 
 def mirrored(placed: Placed, labels: npt.NDArray[np.uint8]) -> Stack:
@@ -47,7 +47,7 @@ def mirrored(placed: Placed, labels: npt.NDArray[np.uint8]) -> Stack:
         # beyond the margin the patient's own stands where the other side knows nothing
         mixed = np.where(np.isnan(other) & known, array, share * other + (1 - share) * array)
         arrays[contrast] = np.where(share > 0, mixed, array).astype(np.float32)
-    return build_stack(Placed(arrays, placed.mask))
+    return build_stack(Placed(arrays, placed.mask), keep_intensities=True)
 
 
 def distance_mm(tumour: Mask) -> Array:

@@ -99,7 +99,7 @@ def test_a_source_of_one_grade_has_no_area(evaluated):
 
 
 def test_report_names_baselines_paper_and_statement(card, evaluated):
-    text = report(card, evaluated[1])
+    text = report(card, *evaluated)
     assert "| F1 of HGG | 0.947 [" in text
     assert "| all HGG | 10 / 10 | – | 0.500 [" in text
     assert "| source only, out of fold | 10 / 10 | 1.000 [" in text
@@ -125,4 +125,4 @@ def test_files_hold_every_patient_and_every_number(tmp_path, card, evaluated):
     with (tmp_path / "new" / "results.csv").open(newline="") as file:
         figures = {(row["name"], row["figure"]): row["value"] for row in csv.DictReader(file)}
     assert float(figures["this checkpoint", "AUC"]) == by_name["this checkpoint"]["AUC"]["value"]
-    assert (tmp_path / "new" / "report.md").read_text() == report(card, evaluation)
+    assert (tmp_path / "new" / "report.md").read_text() == report(card, measured, evaluation)
