@@ -4,16 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
-from model.brats import Mask, Patient
+from model.brats import Patient
 from model.folds import cross_validation
 from model.grade import Grade
 from model.metrics import Numbers
-from model.stack import Stack
 
 _FOLDS = 5
-_MARGIN_PIXELS = 8
 
 
 def source_only(patients: Sequence[Patient], seed: int = 0) -> Numbers:
@@ -45,16 +42,6 @@ def enhancing_rule(patients: Sequence[Patient], millilitres: Numbers, seed: int 
         for each in split.test:
             called[place[each.id]] = millilitres[place[each.id]] > cut
     return called
-
-
-def without_tumour(stack: Stack, tumour: Mask) -> Stack:
-    """Give the stack with the tumour and 8 pixels around it set to 0, in every contrast.
-
-    The volumes stay normalised as they were with the tumour; median and MAD hardly see it.
-    """
-    disc = np.hypot(*np.ogrid[-_MARGIN_PIXELS : _MARGIN_PIXELS + 1, -_MARGIN_PIXELS : _MARGIN_PIXELS + 1])
-    wide = ndimage.binary_dilation(tumour, (disc <= _MARGIN_PIXELS)[None])
-    return Stack(stack.array * ~wide[:, None], stack.mask, stack.affine)
 
 
 def _best_cut(values: Numbers, is_hgg: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:

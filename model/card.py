@@ -40,6 +40,18 @@ class InputDescription(_Frozen):
     size: tuple[int, int] = Field(description="Rows and columns of a slice, in pixels")
     slices: str = Field(description="Which slices of the patient are shown to the network")
     normalisation: str
+    mean: tuple[float, float, float] | None = Field(
+        default=None,
+        description="Of each contrast in the training set, background too; null: each volume by itself",
+    )
+    deviation: tuple[float, float, float] | None = Field(
+        default=None, description="Standard deviation that belongs to `mean`"
+    )
+
+    @property
+    def needs_intensities(self) -> bool:
+        """Whether the network sees intensities by the statistics of its training set, as the paper's does."""
+        return self.mean is not None and self.deviation is not None
 
 
 class Training(_Frozen):
@@ -52,6 +64,9 @@ class Training(_Frozen):
     steps: int = Field(ge=0, description="Optimiser steps")
     seed: int
     seconds: float = Field(ge=0, description="Wall time of the whole training")
+    patients: tuple[str, ...] = Field(
+        default=(), description="`model.unseen.patient_hashes` of those trained on and those that chose"
+    )
 
 
 class Metric(_Frozen):
@@ -87,7 +102,10 @@ class Card(_Frozen):
     architecture: Literal["attention-vgg16", "attention-vgg16-bn"]
     classes: tuple[Grade, Grade] = Field(description="Grade of each logit, in order")
     input: InputDescription
-    pooling: Literal["attention-weighted-mean"]
+    pooling: Literal["attention-weighted-mean", "majority-vote"]
+    flip_averaging: bool = Field(
+        default=False, description="Whether each slice is graded mirrored left to right too, logits averaged"
+    )
     temperature: float = Field(gt=0, description="Logits are divided by it before the softmax")
     bias: float = Field(default=0.0, description="Added to the log-odds of HGG after that")
     calibration: Calibration | None = Field(

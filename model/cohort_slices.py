@@ -15,24 +15,31 @@ from torch.utils.data import Dataset
 
 from model.brats import Patient, load_labels, load_patient, tumour_on
 from model.network import CLASS_ORDER
+from model.predict import by_training_set
 from model.recipes import Recipe
 from model.samples import NO_GRADE
 
 _LEAST_TUMOUR_PIXELS = 100
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
 class CachedPatient(NamedTuple):
     """A patient's slices, opened on disk and not read."""
 
     slices: npt.NDArray[np.float16]
-    """(slice, 3, 224, 224), as in a stack."""
+    """(slice, 3, 224, 224), as in a stack, or its intensities, which `mean` and `deviation` belong to."""
     brain: npt.NDArray[np.bool_]
     tumour: npt.NDArray[np.bool_]
     """(slice, 224, 224)."""
     is_segmented: bool
     label: int
     """Index into `CLASS_ORDER`."""
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    deviation: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    def normalised(self, slices: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Bring slices (…, 3, row, column) of this patient to what the network sees."""
+        return by_training_set(slices, self.mean, self.deviation)
 
 
 class Batch(NamedTuple):
@@ -49,17 +56,24 @@ class Batch(NamedTuple):
 
 
 def cache_patients(
-    patients: Sequence[Patient], folder: Path, step: Callable[[], None] = lambda: None
+    patients: Sequence[Patient],
+    folder: Path,
+    step: Callable[[], None] = lambda: None,
+    *,
+    intensities: bool = False,
 ) -> list[CachedPatient]:
-    """Normalise each patient once and keep the slices in `folder`; what is there already is taken from it."""
+    """Normalise each patient once and keep the slices in `folder`; what is there already is taken from it.
+
+    With `intensities` they are kept as they are.
+    """
     found = []
     for patient in patients:
         place = folder / patient.id
         files = [*patient.files.values(), *([patient.segmentation] if patient.segmentation else [])]
-        made_of = [_CACHE_VERSION, *([str(path), path.stat().st_size] for path in files)]
+        made_of = [_CACHE_VERSION, intensities, *([str(path), path.stat().st_size] for path in files)]
         note = place / "made-of.json"
         if not note.exists() or json.loads(note.read_text()) != made_of:
-            _cache(patient, place)
+            _cache(patient, place, intensities=intensities)
             note.write_text(json.dumps(made_of))
         slices, brain, tumour = (
             np.load(place / f"{name}.npy", mmap_mode="r") for name in ("slices", "brain", "tumour")
@@ -68,6 +82,19 @@ def cache_patients(
         found.append(CachedPatient(slices, brain, tumour, segmented, CLASS_ORDER.index(patient.grade)))
         step()
     return found
+
+
+def statistics(patients: Sequence[CachedPatient]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each contrast over all pixels of all slices, background too."""
+    count, total, squares = 0, np.zeros(3), np.zeros(3)
+    for patient in patients:
+        values = patient.slices.astype(np.float64)
+        count += values[:, 0].size
+        total += values.sum(axis=(0, 2, 3))
+        squares += (values**2).sum(axis=(0, 2, 3))
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, np.finfo(np.float32).tiny))
+    return tuple(mean.tolist()), tuple(deviation.tolist())
 
 
 class TrainingSlices(Dataset[Batch]):
@@ -99,13 +126,13 @@ class TrainingSlices(Dataset[Batch]):
         return Batch(slices, torch.tensor(label), tumour, torch.tensor(float(each.is_segmented)))
 
 
-def _cache(patient: Patient, folder: Path) -> None:
+def _cache(patient: Patient, folder: Path, *, intensities: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     stack = load_patient(patient).stack
     labels = load_labels(patient)
     tumour = np.zeros_like(stack.mask) if labels is None else tumour_on(stack, labels)
     for name, array in {
-        "slices": stack.array.astype(np.float16),
+        "slices": _kept(stack.intensities if intensities else stack.array),
         "brain": stack.mask,
         "tumour": tumour,
     }.items():
@@ -131,4 +158,10 @@ def _augment(
     channels = torch.cat([varied, tumour[None]])[None]
     grid = functional.affine_grid(turn, list(channels.shape), align_corners=False)
     moved = functional.grid_sample(channels, grid, align_corners=False)[0]
-    return moved[:3], (moved[3:] > 0.5).float()
+    return torch.from_numpy(patient.normalised(moved[:3].numpy())), (moved[3:] > 0.5).float()
+
+
+def _kept(slices: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float16]:
+    assert slices is not None
+    largest = float(np.finfo(np.float16).max)
+    return np.clip(slices, -largest, largest).astype(np.float16)

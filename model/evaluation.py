@@ -1,21 +1,21 @@
 """A checkpoint on a cohort of BraTS folders: what was measured, beside its baselines.
 
-Everything is counted by patient. What the cohort's patients were to the checkpoint, held out or trained on,
-is for its user to know.
+Everything is counted by patient. Figures of patients that were trained on are marked as such.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from model.attention_scores import AttentionScores, score_attention
-from model.baselines import enhancing_rule, source_only, without_tumour
-from model.brats import Patient, enhancing_ml, load_labels, load_patient, tumour_on
+from model.attention_scores import AttentionScores
+from model.baselines import enhancing_rule, source_only
+from model.brats import Patient
 from model.brats_names import CohortError
 from model.card import Card
+from model.evaluation_measure import Measured
 from model.grade import Grade
 from model.metrics import (
     DECISION_METRICS,
@@ -29,33 +29,15 @@ from model.metrics import (
     interval_over_patients,
     risk_coverage,
 )
-from model.predict import Prediction
-from model.stack import Stack
 
+CHECKPOINT_NAME = "this checkpoint"
+BLANKED_NAME = "this checkpoint, tumour blanked"
+MIRRORED_NAME = "this checkpoint, tumour replaced by its mirror image"
 PUBLISHED_NAME = "the paper's table, 57 patients of BraTS 2018"
 
 
 class OneGradeError(CohortError):
     """A cohort with patients of one grade only."""
-
-
-class Grader(Protocol):
-    """What grades a stack; a `Predictor`."""
-
-    def predict(self, stack: Stack) -> Prediction:
-        """Grade a stack."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One entry per patient; all but the first are nan where there is no segmentation, or no tumour in it."""
-
-    probability: Numbers
-    masked: Numbers
-    """Probability of HGG with the tumour blanked."""
-    enhancing_ml: Numbers
-    attention: npt.NDArray[np.float64]
-    """Columns as in `AttentionScores`."""
 
 
 class Row(NamedTuple):
@@ -76,27 +58,37 @@ class Evaluation:
     published: Row
     by_source: tuple[Row, ...]
     risk_coverage: RiskCoverage
-    attention: dict[str, Estimate]
-    """Means over the patients with a segmented tumour; empty where there is none."""
+    attention: dict[str, dict[str, Estimate]]
+    """Of the attention, and of Grad-CAM where it was asked for: means over the patients with a segmented
+    tumour; empty where there is none."""
     attention_patients: int
+    seen: frozenset[str] = frozenset()
+    """Ids of patients that the checkpoint that graded them was trained on: with any, these are training
+    figures."""
+    checkpoints: tuple[str, ...] = ()
+    """Labels of those that graded, each its own patients."""
 
 
-def measure(grader: Grader, patients: Sequence[Patient], step: Callable[[], None] = lambda: None) -> Measured:
-    """Grade every patient, with the tumour and without; `step` is called after each. Raises `CohortError`."""
+def require_both_grades(patients: Sequence[Patient]) -> None:
+    """Raise `OneGradeError` where there is nothing to tell apart."""
     if len({patient.grade for patient in patients}) < 2:
         raise OneGradeError("all patients have one grade: an evaluation needs patients of HGG and of LGG")
-    rows = []
-    for patient in patients:
-        rows.append(_measure_one(grader, patient))
-        step()
-    columns = np.array(rows)
-    return Measured(columns[:, 0], columns[:, 1], columns[:, 2], columns[:, 3:])
 
 
 def evaluate(
-    card: Card, patients: Sequence[Patient], measured: Measured, resamples: int = RESAMPLES
+    card: Card,
+    patients: Sequence[Patient],
+    measured: Measured,
+    resamples: int = RESAMPLES,
+    *,
+    seen: frozenset[str] = frozenset(),
+    checkpoints: tuple[str, ...] = (),
 ) -> Evaluation:
-    """Count what was measured, with 95 % intervals over patients, and the baselines on the same patients."""
+    """Count what was measured, with 95 % intervals over patients, and the baselines on the same patients.
+
+    Raises `OneGradeError`.
+    """
+    require_both_grades(patients)
     is_hgg = np.array([patient.grade is Grade.HGG for patient in patients])
     p, threshold = measured.probability, card.threshold
 
@@ -111,17 +103,18 @@ def evaluate(
     if not np.isnan(measured.enhancing_ml).any():
         rule = enhancing_rule(patients, measured.enhancing_ml)
         baselines.append(_decisions(row("enhancing volume, out of fold", rule, 0.5)))
-    if not np.isnan(measured.masked).any():
-        baselines.append(row("this checkpoint, tumour blanked", measured.masked, threshold))
+    known = ~np.isnan(measured.blanked)
+    if known.any() and len(set(is_hgg[known])) == 2:
+        blank, mirror = measured.blanked, measured.mirrored
+        baselines += [
+            row(BLANKED_NAME, blank, threshold, which=known),
+            row(MIRRORED_NAME, mirror, threshold, which=known),
+        ]
     sources = np.array([patient.source for patient in patients])
-    scored = ~np.isnan(measured.attention[:, 0])
-    means = {
-        name: interval_over_patients(lambda v, _: float(v.mean()), column[scored], is_hgg[scored])
-        for name, column in zip(AttentionScores._fields, measured.attention.T, strict=True)
-        if scored.any()
-    }
+    maps = {"attention": measured.attention, "Grad-CAM": measured.grad_cam}
+    means = {name: found for name, scores in maps.items() if (found := _means(scores, is_hgg))}
     return Evaluation(
-        checkpoint=row("this checkpoint", p, threshold),
+        checkpoint=row(CHECKPOINT_NAME, p, threshold),
         baselines=tuple(baselines),
         published=_published(resamples),
         by_source=tuple(
@@ -129,29 +122,26 @@ def evaluate(
         ),
         risk_coverage=risk_coverage(p, is_hgg, threshold),
         attention=means,
-        attention_patients=int(scored.sum()),
+        attention_patients=int((~np.isnan(measured.attention[:, 0])).sum()),
+        seen=seen,
+        checkpoints=checkpoints or (card.label,),
     )
-
-
-def _measure_one(grader: Grader, patient: Patient) -> tuple[float, ...]:
-    stack = load_patient(patient).stack
-    prediction = grader.predict(stack)
-    probability = prediction.grade_prediction.probability
-    unknown = [np.nan] * len(AttentionScores._fields)
-    labels = load_labels(patient)
-    if labels is None:
-        return (probability, np.nan, np.nan, *unknown)
-    tumour = tumour_on(stack, labels)
-    if not tumour.any():
-        return (probability, np.nan, enhancing_ml(labels), *unknown)
-    masked = grader.predict(without_tumour(stack, tumour)).grade_prediction.probability
-    scores = score_attention(prediction.attention.array, tumour, stack.mask)
-    return (probability, masked, enhancing_ml(labels), *scores)
 
 
 def _row(name: str, probability: Numbers, is_hgg: Flags, threshold: float, resamples: int) -> Row:
     estimates = estimate_all(probability, is_hgg, threshold, resamples)
     return Row(name, int(is_hgg.sum()), int((~is_hgg).sum()), estimates)
+
+
+def _means(scores: npt.NDArray[np.float64], is_hgg: Flags) -> dict[str, Estimate]:
+    """Mean of each score, columns as in `AttentionScores`, over the patients that have it."""
+    scored = ~np.isnan(scores[:, 0])
+    if not scored.any():
+        return {}
+    return {
+        name: interval_over_patients(lambda v, _: float(v.mean()), column[scored], is_hgg[scored])
+        for name, column in zip(AttentionScores._fields, scores.T, strict=True)
+    }
 
 
 def _decisions(row: Row) -> Row:

@@ -1,28 +1,38 @@
 """Training the whole network on slices of real patients; the validation patients choose the epoch."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from model.cohort_slices import Batch, CachedPatient, TrainingSlices
 from model.grade import Grade
 from model.metrics import Flags, Numbers, area_under_curve
 from model.network import CLASS_ORDER, INPUT_SIZE, AttentionVGG16, NetworkOutput
-from model.predict import slice_weights
+from model.predict import pool, slice_weights
 from model.recipes import Recipe
 from model.samples import NO_GRADE
+from model.team import place_in_team, shared, team_size, wait_for_team
 
 _HGG = CLASS_ORDER.index(Grade.HGG)
 _TEMPERATURES = np.geomspace(0.25, 4, 33)
 
 _log = logging.getLogger(__name__)
+
+
+class TrainingMemoryError(Exception):
+    """The GPU's memory is too small even for a single slice, or for this process's share of a batch.
+
+    Trying again helps once there is more; the training goes on with the epoch that was stopped.
+    """
 
 
 @dataclass(slots=True)
@@ -71,8 +81,9 @@ def fit_cohort(
 ) -> Fitted:
     """Train in place on the network's device; give the best epoch.
 
-    After each epoch all is written to `checkpoint`, our own file of tensors; where it exists, training goes
-    on from it, to the same end as if it had never stopped.
+    Under `torchrun` each process has a share of every batch, and the first one validates. After each epoch
+    all is written to `checkpoint`, our own file of tensors; where it exists, training goes on from it, alone
+    to the same end as if it had never stopped. Raises `TrainingMemoryError`.
     """
     device = next(network.parameters()).device
     optimiser = torch.optim.SGD(
@@ -91,37 +102,98 @@ def fit_cohort(
         schedule.load_state_dict(saved["schedule"])
         fitted = Fitted(**saved["fitted"])
     truth = np.array([each.label == _HGG for each in validation])
+    model, parts = shared(network), 1
     for epoch in range(fitted.epochs_done, recipe.epochs):
         slices.epoch = epoch
         torch.manual_seed(seed * 100_003 + epoch)
         losses = []
         network.train()
-        for found in DataLoader(slices, recipe.batch, shuffle=True, num_workers=workers):
+        words = f"epoch {epoch + 1} of {recipe.epochs}"
+        for found in _shown(_loader(slices, recipe, workers), words):
             batch = Batch(*(each.to(device) for each in found))
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                output = network(batch.slices)
-            loss = recipe_loss(NetworkOutput(*(each.float() for each in output)), batch, recipe)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call] # torch's stub has no types here
-            optimiser.step()
-            losses.append(loss.item())
+            loss, parts = _learn(model, batch, recipe, optimiser, parts)
+            losses.append(loss)
         schedule.step()
-        auc = area_under_curve(pooled(network, validation, 1.0), truth)
-        _log.info(
-            "epoch %d of %d: loss %.3f, validation AUC %.3f", epoch + 1, recipe.epochs, np.mean(losses), auc
-        )
         fitted.epochs_done, fitted.steps = epoch + 1, fitted.steps + len(losses)
-        if auc > fitted.best_auc:
-            fitted.state = {name: each.detach().cpu().clone() for name, each in network.state_dict().items()}
-            fitted.best_auc, fitted.best_epoch = auc, epoch + 1
-        _save(checkpoint, network, optimiser, schedule, fitted)
-    network.load_state_dict(fitted.state)
+        if place_in_team() == 0:
+            auc = area_under_curve(pooled(network, validation, 1.0, recipe.pooling), truth)
+            _log.info("%s: loss %.3f, validation AUC %.3f", words, np.mean(losses), auc)
+            if auc > fitted.best_auc:
+                state = network.state_dict()
+                fitted.state = {name: each.detach().cpu().clone() for name, each in state.items()}
+                fitted.best_auc, fitted.best_epoch = auc, epoch + 1
+            _save(checkpoint, network, optimiser, schedule, fitted)
+        wait_for_team()
+    if fitted.state:
+        network.load_state_dict(fitted.state)
     return fitted
 
 
-def pooled(network: AttentionVGG16, patients: Sequence[CachedPatient], temperature: float) -> Numbers:
-    """Probability of HGG of each patient, its slices weighted by their attention as `Predictor` does."""
-    return np.array([_pool(*_look(network, each), temperature) for each in patients])
+def _loader(slices: TrainingSlices, recipe: Recipe, workers: int) -> DataLoader[Batch]:
+    """Give one epoch's batches, this process's share of each."""
+    size = team_size()
+    batch = max(1, recipe.batch // size)
+    if size == 1:
+        return DataLoader(slices, batch, shuffle=True, num_workers=workers)
+    sampler: DistributedSampler[Batch] = DistributedSampler(slices, size, place_in_team())
+    sampler.set_epoch(slices.epoch)
+    return DataLoader(slices, batch, sampler=sampler, num_workers=workers)
+
+
+def _shown(loader: DataLoader[Batch], words: str) -> Iterable[Batch]:
+    """Show on a terminal how far an epoch is."""
+    console = Console(stderr=True)
+    hidden = place_in_team() > 0 or not console.is_terminal
+    return track(loader, words, len(loader), console=console, transient=True, disable=hidden)
+
+
+def _learn(
+    model: nn.Module, batch: Batch, recipe: Recipe, optimiser: torch.optim.Optimizer, parts: int
+) -> tuple[float, int]:
+    """Take one step on a batch in so many parts, in more where the GPU's memory is too small for them.
+
+    Gives the loss and the parts it took. Batch normalisation sees each part by itself. Raises
+    `TrainingMemoryError`.
+    """
+    while True:
+        try:
+            return _step(model, batch, recipe, optimiser, parts), parts
+        except torch.cuda.OutOfMemoryError as error:
+            if parts >= len(batch.labels) or team_size() > 1:
+                raise TrainingMemoryError(
+                    f"the GPU has no memory for {-(-len(batch.labels) // parts)} slices at a time: end what "
+                    "else runs there, take more GPUs (torchrun), or hide it: CUDA_VISIBLE_DEVICES="
+                ) from error
+            parts *= 2
+            _log.warning("the GPU's memory is too small: each batch is learnt in %d parts", parts)
+
+
+def _step(
+    model: nn.Module, batch: Batch, recipe: Recipe, optimiser: torch.optim.Optimizer, parts: int
+) -> float:
+    optimiser.zero_grad()
+    total = 0.0
+    count = len(batch.labels)
+    for part in (Batch(*each) for each in zip(*(each.chunk(parts) for each in batch), strict=True)):
+        device = part.slices.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            output = model(part.slices)
+        loss = recipe_loss(NetworkOutput(*(each.float() for each in output)), part, recipe)
+        loss = loss * (len(part.labels) / count)
+        loss.backward()  # type: ignore[no-untyped-call] # torch's stub has no types here
+        total += loss.item()
+    optimiser.step()
+    return total
+
+
+def pooled(
+    network: AttentionVGG16,
+    patients: Sequence[CachedPatient],
+    temperature: float,
+    pooling: str = "attention-weighted-mean",
+) -> Numbers:
+    """Probability of HGG of each patient, its slices pooled as `Predictor` does."""
+    return np.array([_pool(*_look(network, each), temperature, pooling) for each in patients])
 
 
 def fit_temperature(network: AttentionVGG16, patients: Sequence[CachedPatient], truth: Flags) -> float:
@@ -143,7 +215,8 @@ def _look(network: AttentionVGG16, patient: CachedPatient) -> tuple[Numbers, Num
     with torch.inference_mode():
         for start in range(0, len(patient.slices), 8):
             part = slice(start, start + 8)
-            output = network(torch.from_numpy(patient.slices[part].astype(np.float32)).to(device))
+            shown = patient.normalised(patient.slices[part].astype(np.float32))
+            output = network(torch.from_numpy(shown).to(device))
             size = (INPUT_SIZE, INPUT_SIZE)
             a3 = functional.interpolate(output.a3, size, mode="bilinear", align_corners=False)[:, 0]
             inside = torch.from_numpy(patient.brain[part].copy()).to(device)
@@ -152,9 +225,11 @@ def _look(network: AttentionVGG16, patient: CachedPatient) -> tuple[Numbers, Num
     return np.concatenate(logits), slice_weights(np.concatenate(evidence))
 
 
-def _pool(logits: Numbers, weights: Numbers, temperature: float) -> float:
+def _pool(
+    logits: Numbers, weights: Numbers, temperature: float, pooling: str = "attention-weighted-mean"
+) -> float:
     margin = (logits[:, _HGG] - logits[:, 1 - _HGG]) / temperature
-    return float((1 / (1 + np.exp(-margin))) @ weights)
+    return pool(1 / (1 + np.exp(-margin)), weights, pooling)
 
 
 def _save(

@@ -141,6 +141,41 @@ class RiskCoverage(NamedTuple):
         return float(self.risk.mean())
 
 
+class RocCurve(NamedTuple):
+    """What each threshold reaches, from calling none HGG to calling all, both of shape (m,)."""
+
+    false_positive_rate: Numbers
+    sensitivity: Numbers
+
+
+class CalibrationBins(NamedTuple):
+    """Ten bins of as many patients each, of shape (10,), or as many as there are patients."""
+
+    probability: Numbers
+    """Mean probability of HGG."""
+    share: Numbers
+    """Share of patients that are HGG."""
+    patients: Numbers
+
+
+def roc_curve(probability: Numbers, is_hgg: Flags) -> RocCurve:
+    """Lower the threshold from probability to probability; both grades must occur."""
+    _, which = np.unique(-probability, return_inverse=True)
+    hgg, lgg = (np.concatenate([[0], np.cumsum(np.bincount(which, w))]) for w in (is_hgg, ~is_hgg))
+    return RocCurve(lgg / lgg[-1], hgg / hgg[-1])
+
+
+def calibration_bins(probability: Numbers, is_hgg: Flags) -> CalibrationBins:
+    """Deal patients, in the order of their probability, to the bins that `calibration_error` looks at."""
+    order = np.argsort(probability, kind="stable")
+    parts = [part for part in np.array_split(order, _BINS) if len(part)]
+    return CalibrationBins(
+        np.array([probability[part].mean() for part in parts]),
+        np.array([is_hgg[part].mean() for part in parts]),
+        np.array([len(part) for part in parts], dtype=np.float64),
+    )
+
+
 def area_under_curve(probability: Numbers, is_hgg: Flags) -> float:
     """Area under the ROC curve of patients, shape (n,): Mann and Whitney's U over the number of pairs."""
     high, low = int(is_hgg.sum()), int((~is_hgg).sum())

@@ -98,7 +98,10 @@ class AttentionVGG16(nn.Module):
 
     def grade_features(self, f3: Tensor, f4: Tensor) -> NetworkOutput:
         """Everything after pool-4, from F3 (n, 256, 28, 28) and F4 (n, 512, 14, 14)."""
-        gate = self.block5(f4)  # (n, 512, 7, 7)
+        return self.grade_gated(f3, f4, self.block5(f4))
+
+    def grade_gated(self, f3: Tensor, f4: Tensor, gate: Tensor) -> NetworkOutput:
+        """Everything after pool-5, whose features `gate` are (n, 512, 7, 7)."""
         v3, a3 = self.attention3(f3, gate)  # (n, 256), (n, 1, 28, 28)
         v4, a4 = self.attention4(f4, gate)  # (n, 512), (n, 1, 14, 14)
         g = gate.mean(dim=(2, 3))  # (n, 512)

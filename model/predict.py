@@ -1,6 +1,6 @@
 """From a stack to a grade, its probability and an attention volume."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from model.appearance import describe_appearance
 from model.calibration import Platt
+from model.card import Card
 from model.checkpoint import load_checkpoint
 from model.gates import Gates, Judgement, PatientStatistics, judge
 from model.grade import Grade, GradePrediction
@@ -30,6 +31,10 @@ class OutOfDeviceMemoryError(Exception):
 
     Trying again helps once they have left.
     """
+
+
+class IntensitiesMissingError(Exception):
+    """A stack without the intensities that its checkpoint normalises; prepare the study for it again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,19 +83,26 @@ class Predictor:
         self._batch_size = batch_size
 
     def predict(self, stack: Stack) -> Prediction:
-        """Grade a stack; raises `OutOfDeviceMemoryError`.
+        """Grade a stack; raises `OutOfDeviceMemoryError` and `IntensitiesMissingError`.
 
         A slice's weight in the patient's probability is its attention over pool-3, summed within the mask.
+        With majority vote the probability is the share of slices called HGG, each of one weight.
         """
         mask = torch.from_numpy(stack.mask)
-        logits, a3 = self._forward(torch.from_numpy(stack.array))
+        shown = torch.from_numpy(shown_to_network(stack, self.card))
+        logits, a3 = self._forward(shown)
+        if self.card.flip_averaging:
+            mirrored_logits, mirrored_a3 = self._forward(shown.flip(2))
+            logits, a3 = (logits + mirrored_logits) / 2, (a3 + mirrored_a3.flip(2)) / 2
         size = (INPUT_SIZE, INPUT_SIZE)
         attention = functional.interpolate(a3, size, mode="bilinear", align_corners=False)[:, 0] * mask
         margins = (logits[:, _HGG].double() - logits[:, 1 - _HGG].double()).numpy()
         probabilities = Platt(self.card.temperature, self.card.bias).probabilities(margins)
         weights = slice_weights(attention.sum(dim=(1, 2), dtype=torch.float64).numpy())
+        if self.card.pooling == "majority-vote":
+            weights = np.full(len(weights), 1 / len(weights))
         prediction = GradePrediction(
-            probability=float(np.clip(probabilities @ weights, 0, 1)),
+            probability=pool(probabilities, weights, self.card.pooling),
             threshold=self.card.threshold,
             slice_probabilities=tuple(probabilities.tolist()),
             slice_weights=tuple(weights.tolist()),
@@ -126,6 +138,31 @@ def _on_device(network: AttentionVGG16, device: torch.device) -> Callable[[Tenso
         return CpuNetwork(network, torch.get_num_threads())
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
     return network
+
+
+def shown_to_network(stack: Stack, card: Card) -> npt.NDArray[np.float32]:
+    """Normalise a stack as the card says, float32 (slice, 3, 224, 224). Raises `IntensitiesMissingError`."""
+    if card.input.mean is None or card.input.deviation is None:
+        return stack.array
+    if stack.intensities is None:
+        raise IntensitiesMissingError("the stack was prepared for another checkpoint")
+    return by_training_set(stack.intensities, card.input.mean, card.input.deviation)
+
+
+def by_training_set(
+    intensities: npt.NDArray[np.float32], mean: Sequence[float], deviation: Sequence[float]
+) -> npt.NDArray[np.float32]:
+    """Bring slices (…, 3, row, column) to the mean and deviation of each contrast in a training set."""
+    centre, width = (np.array(each, np.float32)[:, None, None] for each in (mean, deviation))
+    scores: npt.NDArray[np.float32] = (intensities - centre) / width
+    return scores
+
+
+def pool(probabilities: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], pooling: str) -> float:
+    """Give a patient's probability from its slices': weighted mean, or the share of them that say HGG."""
+    if pooling == "majority-vote":
+        return float((probabilities > 0.5).mean())
+    return float(np.clip(probabilities @ weights, 0, 1))
 
 
 def slice_weights(evidence: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

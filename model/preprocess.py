@@ -68,8 +68,12 @@ class Prepared:
         self.record.save(folder)
 
 
-def prepare_study(volumes: Mapping[Contrast, Volume], plain_t1: Volume | None = None) -> Prepared:
+def prepare_study(
+    volumes: Mapping[Contrast, Volume], plain_t1: Volume | None = None, *, keep_intensities: bool = False
+) -> Prepared:
     """Bring three native series, of heads or of brains, to BraTS space, and a plain T1 along with them.
+
+    `keep_intensities` is for a checkpoint that normalises by its training set.
 
     Raises PreprocessingError, never for the plain T1, which the network doesn't see. Whether the outcome is
     good enough to be graded is `quality.require_gradable`'s to say.
@@ -84,7 +88,7 @@ def prepare_study(volumes: Mapping[Contrast, Volume], plain_t1: Volume | None = 
     if missing := [contrast for contrast in Contrast if contrast not in found]:
         raise PreprocessingError(Reason.NO_BRAIN, _NO_BRAIN.format(name=_NAMES[missing[0]]))
     to_atlas = _align(volumes, found)
-    prepared = _assemble(volumes, found, to_atlas)
+    prepared = _assemble(volumes, found, to_atlas, keep_intensities=keep_intensities)
     if plain_t1 is None:
         return prepared
     along = _along(plain_t1, volumes[Contrast.T1CE], to_atlas[Contrast.T1CE], prepared.placed.mask)
@@ -93,6 +97,8 @@ def prepare_study(volumes: Mapping[Contrast, Volume], plain_t1: Volume | None = 
 
 def prepare_in_space(volumes: Mapping[Contrast, Volume]) -> Prepared:
     """Take three volumes that lie in BraTS space, skull-stripped, as BraTS's folders hold them.
+
+    The stack keeps their intensities.
 
     Raises PreprocessingError, NOT_IN_SPACE where a volume has another grid.
     """
@@ -106,7 +112,7 @@ def prepare_in_space(volumes: Mapping[Contrast, Volume]) -> Prepared:
     brains = {
         c: Volume((v.array != v.array[0, 0, 0]).astype(np.float32), v.affine) for c, v in volumes.items()
     }
-    return _assemble(volumes, brains, dict.fromkeys(Contrast, np.eye(4)))
+    return _assemble(volumes, brains, dict.fromkeys(Contrast, np.eye(4)), keep_intensities=True)
 
 
 def _check(contrast: Contrast, volumes: Mapping[Contrast, Volume]) -> None:
@@ -197,21 +203,33 @@ def place(volumes: Mapping[Contrast, Volume], brain: Volume, to_atlas: Mapping[C
     return Placed(arrays, mask)
 
 
-def build_stack(placed: Placed) -> Stack:
-    """Normalise each volume within the brain and cut the slices out. Raises PreprocessingError."""
+def build_stack(placed: Placed, *, keep_intensities: bool = False) -> Stack:
+    """Normalise each volume within the brain and cut the slices out. Raises PreprocessingError.
+
+    Intensities, where they are kept, are those of the series, the brain's median where a series ends.
+    """
     normalised = {
         contrast: _normalised(array, placed.mask, contrast) for contrast, array in placed.arrays.items()
     }
-    return cut_stack(normalised, placed.mask)
+    if not keep_intensities:
+        return cut_stack(normalised, placed.mask)
+    intensities = {
+        contrast: np.where(placed.mask, np.where(np.isfinite(array), array, _median(array, placed.mask)), 0)
+        for contrast, array in placed.arrays.items()
+    }
+    return cut_stack(normalised, placed.mask, intensities)
 
 
 def _assemble(
     volumes: Mapping[Contrast, Volume],
     brains: Mapping[Contrast, Volume],
     to_atlas: Mapping[Contrast, Affine],
+    *,
+    keep_intensities: bool,
 ) -> Prepared:
     placed = place(volumes, brains[Contrast.T1CE], to_atlas)
-    return Prepared(build_stack(placed), Record(to_atlas, _measure(placed, brains, to_atlas)), placed)
+    stack = build_stack(placed, keep_intensities=keep_intensities)
+    return Prepared(stack, Record(to_atlas, _measure(placed, brains, to_atlas)), placed)
 
 
 def _measure(
@@ -287,11 +305,17 @@ def _framed(volume: Volume) -> Volume:
     return Volume(np.pad(volume.array[box], [(int(n), int(n)) for n in frame]), affine)
 
 
+def _median(array: Array, mask: Mask) -> float:
+    inside = array[mask]
+    inside = inside[np.isfinite(inside)]
+    return float(np.median(inside)) if inside.size else 0.0
+
+
 def _normalised(array: Array, mask: Mask, contrast: Contrast) -> Array:
     """Median and MAD of the brain to 0 and 1, clipped; 0 outside the mask and where the series ends."""
     inside = array[mask]
     inside = inside[np.isfinite(inside)]
-    median = np.median(inside) if inside.size else 0.0
+    median = _median(array, mask)
     spread = 1.4826 * np.median(np.abs(inside - median)) if inside.size else 0.0
     if spread <= 0:
         raise PreprocessingError(

@@ -5,6 +5,7 @@
 """
 
 from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ class Recipe:
     """Slices without tumour teach no grade, where a patient has a segmentation."""
     every: int = 1
     """One training slice of so many; more than 1 is for trials."""
+    by_training_set: bool = True
+    """Each contrast has the mean and deviation of all training pixels, background too; else each volume has
+    its own median and MAD within the brain."""
+    pooling: Literal["attention-weighted-mean", "majority-vote"] = "majority-vote"
+    """Of a patient's slices; with as many votes for each, LGG."""
     calibrated: bool = False
     """Temperature fitted on the validation patients."""
 
@@ -49,6 +55,8 @@ IMPROVED = replace(
     intensity=0.25,
     attention_weight=0.15,
     tumour_slices_only=True,
+    by_training_set=False,
+    pooling="attention-weighted-mean",
     calibrated=True,
 )
 RECIPES = {recipe.name: recipe for recipe in (REPRODUCE, IMPROVED)}

@@ -1,7 +1,7 @@
 """What the network sees of one patient: 56 slices of BraTS space."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,15 @@ class Stack:
     column) to RAS+ mm of BraTS space. Slices go from inferior to superior, rows from the patient's right to
     the left, columns from anterior to posterior: an untransposed axial slice of a BraTS array. Exchange rows
     and columns to show a slice as a radiologist does.
+
+    `intensities`, like `array`, are those of the series themselves, for a checkpoint that normalises by the
+    statistics of its training set; they are kept where they were asked for.
     """
 
     array: Array
     mask: Mask
     affine: Affine
+    intensities: Array | None = None
 
     def __post_init__(self) -> None:
         slices = len(self.array)
@@ -42,21 +46,31 @@ class Stack:
             )
         if self.mask.shape != (slices, ROWS, COLUMNS) or self.affine.shape != (4, 4):
             raise ValueError("mask and affine do not belong to this stack")
+        if self.intensities is not None and self.intensities.shape != self.array.shape:
+            raise ValueError("the intensities do not belong to this stack")
 
     def save(self, path: Path) -> None:
         """Write an uncompressed .npz file."""
+        arrays = {"array": self.array, "mask": self.mask, "affine": self.affine}
+        if self.intensities is not None:
+            arrays["intensities"] = self.intensities
         with path.open("wb") as file:
-            np.savez(file, array=self.array, mask=self.mask, affine=self.affine)
+            np.savez(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Stack":
         """Read what `save` wrote; ValueError where the shapes do not belong together."""
         with np.load(path, allow_pickle=False) as file:
-            return cls(file["array"], file["mask"], file["affine"])
+            return cls(file["array"], file["mask"], file["affine"], file.get("intensities"))
 
 
-def cut_stack(normalised: Mapping[Contrast, Array], mask: Mask) -> Stack:
+def cut_stack(
+    normalised: Mapping[Contrast, Array], mask: Mask, intensities: Mapping[Contrast, Array] | None = None
+) -> Stack:
     """Cut the slices out of volumes (240, 240, 155) on the grid of BraTS and bring them to 224×224."""
+    if intensities is not None:
+        stack = cut_stack(normalised, mask)
+        return replace(stack, intensities=cut_stack(intensities, mask).array)
     levels = slice(SLICES.start, SLICES.stop, SLICES.step)
     slices = [np.moveaxis(normalised[contrast][:, :, levels], 2, 0) for contrast in Contrast]
     shown = np.moveaxis(mask[:, :, levels], 2, 0)

@@ -2,10 +2,13 @@
 
 import csv
 import hashlib
+import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,23 +16,25 @@ from torch import nn
 
 from model.brats import Patient, require_apart
 from model.brats_names import CohortError
-from model.card import Card, Training
-from model.checkpoint import save_checkpoint
-from model.cohort_slices import CachedPatient, TrainingSlices, cache_patients
+from model.card import Card, InputDescription, Training
+from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.cohort_slices import CachedPatient, TrainingSlices, cache_patients, statistics
 from model.fit_cohort import Fitted, fit_cohort, fit_temperature
-from model.folds import cross_validation
+from model.folds import Split, cross_validation
 from model.grade import Grade
 from model.imagenet import fetch_onnx, read_convolutions, start_from_imagenet
 from model.network import CLASS_ORDER, AttentionVGG16
-from model.recipes import REPRODUCE, Recipe
+from model.recipes import Recipe
+from model.team import first_goes_ahead, team_size
 from model.torchvision_start import read_state_dict, start_from_torchvision
 from model.train import INPUT, THRESHOLD
+from model.unseen import patient_hashes
 
+MORE_THAN_HALF = math.nextafter(0.5, 1.0)
+"""Threshold of a vote: as many slices for each grade is LGG."""
 _SAMPLE = 16
-_DEVIATIONS = (
-    "Deviates from the paper: each volume is normalised by itself, not by the statistics of a data set; "
-    "slices are pooled by attention, not by vote. "
-)
+_MOST_WORKERS = 8
+_BY_TRAINING_SET = "mean and standard deviation of each contrast in the training set, background too"
 
 
 class TooFewPatientsError(CohortError):
@@ -45,12 +50,28 @@ class Sides:
     held_out: tuple[Patient, ...]
 
 
+class Start(NamedTuple):
+    """What a training starts from."""
+
+    build: Callable[[torch.Tensor], AttentionVGG16]
+    """Gives the network from some slices of the cohort, (n, 3, 224, 224)."""
+    words: str
+    """What it is, for the card."""
+
+
 def split_sides(patients: Sequence[Patient], folds: int, fold: int, seed: int) -> Sides:
     """Hold out one fold, stratified by grade and source; another one of the rest validates.
 
     Raises `CohortError` where training or validation would lack a grade.
     """
-    outer = cross_validation(patients, folds, seed)[fold]
+    return hold_out(cross_validation(patients, folds, seed)[fold], folds, seed)
+
+
+def hold_out(outer: Split, folds: int, seed: int) -> Sides:
+    """Keep the tested side for evaluation; one of `folds` parts of the rest validates.
+
+    Raises `CohortError`.
+    """
     inner = cross_validation(outer.train, folds, seed)[0]
     sides = Sides(inner.train, inner.test, outer.test)
     require_apart(*([each.id for each in side] for side in (sides.train, sides.validation, sides.held_out)))
@@ -120,49 +141,72 @@ def train_cohort(
     seed: int,
     folder: Path,
     *,
-    start: Callable[[torch.Tensor], AttentionVGG16],
-    origin: str,
+    start: Start,
     device: str = "cpu",
-) -> tuple[Card, AttentionVGG16]:
+    cache: Path | None = None,
+) -> Checkpoint:
     """Train and write the checkpoint to `folder`; what a stop should not cost lies in `folder`/work.
 
-    `origin` says in the card what `start` starts from.
+    Several trainings may share the slices in `cache`. Raises `TrainingMemoryError`.
     """
     began = time.monotonic()
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=True)
-    digest = save_sides(sides, folder / "split.csv")
-    train = cache_patients(sides.train, work / "slices")
-    validation = cache_patients(sides.validation, work / "slices")
-    torch.manual_seed(seed)
-    network = start(_sample(train)).to(device)
+    with first_goes_ahead() as is_first:
+        digest = save_sides(sides, folder / "split.csv") if is_first else ""
+        train, validation, shown = _prepare(sides, recipe, cache or work / "slices")
+        torch.manual_seed(seed)
+        network = start.build(_sample(train)).to(device)
     slices = TrainingSlices(train, recipe, seed, recipe.every)
-    fitted = fit_cohort(network, slices, validation, recipe, seed, work / "training.state")
-    truth = np.array([each.grade is Grade.HGG for each in sides.validation])
-    temperature = fit_temperature(network, validation, truth) if recipe.calibrated else 1.0
-    training = Training(
-        kind="real",
-        description=_describe(sides, recipe, fitted, digest, origin),
-        cases=len(sides.train),
-        samples=len(slices),
-        steps=fitted.steps,
-        seed=seed,
-        seconds=round(time.monotonic() - began, 1),
+    workers = 0 if device == "cpu" else min(_MOST_WORKERS, (os.cpu_count() or 1) // team_size())
+    fitted = fit_cohort(network, slices, validation, recipe, seed, work / "training.state", workers)
+    with first_goes_ahead() as is_first:
+        if not is_first:
+            return load_checkpoint(folder)
+        truth = np.array([each.grade is Grade.HGG for each in sides.validation])
+        temperature = fit_temperature(network, validation, truth) if recipe.calibrated else 1.0
+        training = Training(
+            kind="real",
+            description=_describe(sides, recipe, fitted, digest, start.words),
+            cases=len(sides.train),
+            samples=len(slices),
+            steps=fitted.steps,
+            seed=seed,
+            seconds=round(time.monotonic() - began, 1),
+            patients=patient_hashes((*sides.train, *sides.validation)),
+        )
+        card = save_checkpoint(folder, network, _card(recipe, shown, temperature, training))
+    return Checkpoint(card, network)
+
+
+def _prepare(
+    sides: Sides, recipe: Recipe, folder: Path
+) -> tuple[list[CachedPatient], list[CachedPatient], InputDescription]:
+    """Give both sides' slices and how they are shown to the network; only training patients decide that."""
+    train, validation = (
+        cache_patients(side, folder, intensities=recipe.by_training_set)
+        for side in (sides.train, sides.validation)
     )
-    return save_checkpoint(folder, network, _card(recipe, temperature, training)), network
+    if not recipe.by_training_set:
+        return train, validation, INPUT
+    mean, deviation = statistics(train)
+    train, validation = (
+        [each._replace(mean=mean, deviation=deviation) for each in side] for side in (train, validation)
+    )
+    changes = {"normalisation": _BY_TRAINING_SET, "mean": mean, "deviation": deviation}
+    return train, validation, INPUT.model_copy(update=changes)
 
 
 def _sample(patients: Sequence[CachedPatient]) -> torch.Tensor:
     """Middle slices of some patients, (n, 3, 224, 224)."""
     chosen = patients[:: max(1, len(patients) // _SAMPLE)][:_SAMPLE]
-    middles = [each.slices[len(each.slices) // 2].astype(np.float32) for each in chosen]
+    middles = [each.normalised(each.slices[len(each.slices) // 2].astype(np.float32)) for each in chosen]
     return torch.from_numpy(np.stack(middles))
 
 
 def _describe(sides: Sides, recipe: Recipe, fitted: Fitted, digest: str, origin: str) -> str:
-    deviations = _DEVIATIONS if recipe.name == REPRODUCE.name else ""
     return (
-        f"Recipe {recipe.name}: {recipe.words()}. {deviations}"
+        f"Recipe {recipe.name}: {recipe.words()}. "
         f"Started from {origin}. Epoch {fitted.best_epoch} of {fitted.epochs_done} was best on "
         f"{len(sides.validation)} validation patients (AUC {fitted.best_auc:.3f}), which also fitted "
         f"the temperature where the recipe calibrates; {len(sides.held_out)} patients held out. "
@@ -171,16 +215,16 @@ def _describe(sides: Sides, recipe: Recipe, fitted: Fitted, digest: str, origin:
     )
 
 
-def _card(recipe: Recipe, temperature: float, training: Training) -> Card:
+def _card(recipe: Recipe, shown: InputDescription, temperature: float, training: Training) -> Card:
     return Card(
         name=f"gliograde-{recipe.name}",
         version="1",
         architecture="attention-vgg16-bn" if recipe.batch_norm else "attention-vgg16",
         classes=CLASS_ORDER,
-        input=INPUT,
-        pooling="attention-weighted-mean",
+        input=shown,
+        pooling=recipe.pooling,
         temperature=temperature,
-        threshold=THRESHOLD,
+        threshold=MORE_THAN_HALF if recipe.pooling == "majority-vote" else THRESHOLD,
         training=training,
         metrics=(),
         intended_use="Research use only.",

@@ -39,7 +39,7 @@ from worker.audit import verify_audit_trail
 from worker.cli_checkpoints import app as checkpoint_commands
 from worker.cli_feedback import feedback
 from worker.cli_ledger import note_decision, open_ledger
-from worker.cli_model import evaluate, train
+from worker.cli_model import cross_validate, evaluate, train
 from worker.cli_simulate import simulate
 from worker.cli_web import users as user_commands
 from worker.cli_web import web
@@ -112,6 +112,7 @@ app.command()(evaluate)
 app.command()(train)
 app.command()(simulate)
 app.command()(web)
+app.command()(cross_validate)
 app.add_typer(checkpoint_commands, name="model")
 app.add_typer(user_commands, name="user")
 # a log file or a pipe has no width of its own

@@ -99,7 +99,9 @@ def result_identity(
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def prepare(chosen: ChosenFiles, plain_t1: Sequence[Path], folder: Path) -> Preparation:
+def prepare(
+    chosen: ChosenFiles, plain_t1: Sequence[Path], folder: Path, *, keep_intensities: bool = False
+) -> Preparation:
     """Convert the chosen series to `folder`/<contrast>.nii and bring them to BraTS space.
 
     Leaves `folder`/stack.npz and `folder`/preprocessing.json. With a `plain_t1` the pixels of T1ce are looked
@@ -111,7 +113,8 @@ def prepare(chosen: ChosenFiles, plain_t1: Sequence[Path], folder: Path) -> Prep
     volumes = {
         contrast: convert_series(files, folder / f"{contrast}.nii") for contrast, files in chosen.items()
     }
-    prepared = prepare_study(volumes, _converted(plain_t1, folder / "t1.nii"))
+    plain = _converted(plain_t1, folder / "t1.nii")
+    prepared = prepare_study(volumes, plain, keep_intensities=keep_intensities)
     prepared.save(folder)
     return Preparation(prepared.record.quality, check_contrasts(prepared.placed))
 

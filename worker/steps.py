@@ -60,7 +60,8 @@ def prepare(step: ClaimedStep) -> None:
         before = plain_t1(described, choices)
         plain = manifest.files(before.sop_instance_uids) if before else []
         with workspace_of(node.settings.jobs_folder, job_id).publish("prepare", step.claim.fence) as folder:
-            prepared = pipeline.prepare(chosen, plain, folder)
+            wanted = node.card.input.needs_intensities
+            prepared = pipeline.prepare(chosen, plain, folder, keep_intensities=wanted)
             seen = seen.with_quality(prepared.quality)
             require_gradable(prepared.quality)
             choices = confirm_choices(choices, prepared.checks, before)

@@ -85,7 +85,7 @@ def lose_answer():
         raise OperationalError("COMMIT", None, ConnectionError())
 
 
-def raise_with_name(*_):
+def raise_with_name(*_, **__):
     raise ValueError(f"{CANARY}^X can't be prepared")
 
 

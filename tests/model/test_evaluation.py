@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from model.attention_scores import AttentionScores
-from model.baselines import enhancing_rule, source_only, without_tumour
+from model.baselines import enhancing_rule, source_only
 from model.brats import Patient, read_patients
-from model.evaluation import Measured, OneGradeError, evaluate, measure
+from model.evaluation import OneGradeError, evaluate
+from model.evaluation_measure import Measured, measure
 from model.evaluation_report import report, write_evaluation
 from model.grade import Grade, GradePrediction
 from model.predict import Prediction
-from model.stack import Stack
 from model.volume import Volume
 from tests.model.cohort import write_case
 
@@ -43,18 +43,9 @@ def test_enhancing_rule_is_fitted_on_others():
     assert enhancing_rule(CONFOUNDED, millilitres).tolist() == [1] * 10 + [0] * 10
 
 
-def test_blanking_leaves_nothing_of_the_tumour():
-    tumour = np.zeros((1, 224, 224), bool)
-    tumour[0, 100:110, 100:110] = True
-    stack = Stack(np.ones((1, 3, 224, 224), np.float32), np.ones((1, 224, 224), bool), np.eye(4))
-    array = without_tumour(stack, tumour).array
-    assert not array[0, :, 92:118, 105].any()
-    assert array[0, :, 90, 105].all()
-
-
-def test_one_grade_alone_is_refused():
+def test_one_grade_alone_is_refused(card):
     with pytest.raises(OneGradeError, match="HGG and of LGG"):
-        measure(BrightT1ce(), CONFOUNDED[:3])
+        evaluate(card, CONFOUNDED[:3], measured_of(np.ones(3)))
 
 
 def test_folders_are_measured_from_disk(tmp_path):
@@ -69,12 +60,17 @@ def test_folders_are_measured_from_disk(tmp_path):
     assert (measured.attention[:, AttentionScores._fields.index("sign")] > 0.9).all()
 
 
+def measured_of(p):
+    """Probabilities and nothing else."""
+    unknown, scores = np.full(len(p), np.nan), np.full((len(p), len(AttentionScores._fields)), np.nan)
+    return Measured(p, unknown, unknown, unknown, scores, scores)
+
+
 @pytest.fixture
 def evaluated(card):
     """Nine of ten HGG and all LGG right, no segmentations."""
     p = np.array([0.9] * 9 + [0.2] + [0.1] * 10)
-    unknown = np.full(20, np.nan)
-    measured = Measured(p, unknown, unknown, np.full((20, len(AttentionScores._fields)), np.nan))
+    measured = measured_of(p)
     return measured, evaluate(card, CONFOUNDED, measured, resamples=50)
 
 
@@ -103,7 +99,7 @@ def test_a_source_of_one_grade_has_no_area(evaluated):
 
 
 def test_report_names_baselines_paper_and_statement(card, evaluated):
-    text = report(card, evaluated[1])
+    text = report(card, *evaluated)
     assert "| F1 of HGG | 0.947 [" in text
     assert "| all HGG | 10 / 10 | – | 0.500 [" in text
     assert "| source only, out of fold | 10 / 10 | 1.000 [" in text
@@ -129,4 +125,4 @@ def test_files_hold_every_patient_and_every_number(tmp_path, card, evaluated):
     with (tmp_path / "new" / "results.csv").open(newline="") as file:
         figures = {(row["name"], row["figure"]): row["value"] for row in csv.DictReader(file)}
     assert float(figures["this checkpoint", "AUC"]) == by_name["this checkpoint"]["AUC"]["value"]
-    assert (tmp_path / "new" / "report.md").read_text() == report(card, evaluation)
+    assert (tmp_path / "new" / "report.md").read_text() == report(card, measured, evaluation)

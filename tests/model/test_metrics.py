@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from model.metrics import (
@@ -12,11 +12,13 @@ from model.metrics import (
     area_under_curve,
     balanced_accuracy,
     brier_score,
+    calibration_bins,
     calibration_error,
     estimate_all,
     interval_over_patients,
     measure,
     risk_coverage,
+    roc_curve,
 )
 
 PROBABILITIES = st.lists(st.floats(0, 1), min_size=2, max_size=30)
@@ -134,3 +136,24 @@ def test_all_estimates_are_the_single_ones():
     assert {name: each.value for name, each in every.items()} == measure(probability, is_hgg, 0.5)
     assert all(each.low <= each.value <= each.high for name, each in every.items() if name != "ECE")
     assert estimate_all(probability, is_hgg, 0.5, resamples=200) == every
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40))
+def test_the_area_of_the_roc_curve_is_that_of_the_ranks(cases):
+    p = np.array([value / 6 for value, _ in cases])
+    is_hgg = np.array([truth for _, truth in cases])
+    assume(is_hgg.any() and not is_hgg.all())
+    x, y = roc_curve(p, is_hgg)
+    assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+    assert np.trapezoid(y, x) == pytest.approx(area_under_curve(p, is_hgg))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=45, unique=True), st.integers(0, 9))
+def test_calibration_bins_give_the_calibration_error(values, seed):
+    p = np.array(values)
+    is_hgg = np.random.default_rng(seed).random(len(p)) < 0.5
+    bins = calibration_bins(p, is_hgg)
+    assert bins.patients.sum() == len(p)
+    assert bins.patients.max() - bins.patients.min() <= 1
+    gaps = np.abs(bins.probability - bins.share) @ bins.patients / len(p)
+    assert gaps == pytest.approx(calibration_error(p, is_hgg))

@@ -7,10 +7,12 @@ from hypothesis.extra import numpy as npst
 
 from model.attention_scores import pointing
 from model.card import default_checkpoint_folder
-from model.grade import Contrast, Grade
-from model.predict import OutOfDeviceMemoryError, Predictor, slice_weights
+from model.checkpoint import save_checkpoint
+from model.grade import Contrast, Grade, GradePrediction
+from model.predict import IntensitiesMissingError, OutOfDeviceMemoryError, Predictor, pool, slice_weights
 from model.preprocess import prepare_in_space
 from model.stack import Stack
+from model.train_cohort import MORE_THAN_HALF
 from model.volume import Volume, load_volume
 
 
@@ -139,3 +141,55 @@ def test_gpu_agrees_with_cpu(saved_checkpoint, prediction, stack):
     np.testing.assert_allclose(
         grade.slice_probabilities, prediction.grade_prediction.slice_probabilities, atol=1e-2
     )
+
+
+@pytest.fixture(scope="module")
+def with_card(tmp_path_factory, network, card):
+    """Make a predictor of the same weights whose card says otherwise."""
+
+    def make(shown=None, **changes):
+        changed = card.model_copy(update={**changes, "input": card.input.model_copy(update=shown or {})})
+        folder = tmp_path_factory.mktemp("other")
+        save_checkpoint(folder, network, changed)
+        return Predictor(folder, "cpu")
+
+    return make
+
+
+def test_flip_averaging_grades_both_sides_alike(with_card, predictor, stack):
+    averaging = with_card(flip_averaging=True)
+    other = Stack(stack.array[:, :, ::-1].copy(), stack.mask[:, ::-1].copy(), stack.affine)
+    here, there = averaging.predict(stack), averaging.predict(other)
+    assert here.grade_prediction.probability == pytest.approx(there.grade_prediction.probability, abs=1e-5)
+    np.testing.assert_allclose(here.attention.array, there.attention.array[:, ::-1], atol=1e-5)
+    plain = [predictor.predict(each).grade_prediction.probability for each in (stack, other)]
+    assert abs(plain[0] - plain[1]) > 1e-4
+
+
+def test_constants_of_the_training_set_normalise_intensities_background_too(with_card, predictor, stack):
+    mean, deviation = (100.0, 200.0, 300.0), (10.0, 20.0, 40.0)
+    constants = {"mean": mean, "deviation": deviation}
+    raw = stack.array * np.array(deviation)[:, None, None] + np.array(mean)[:, None, None]
+    kept = Stack(np.zeros_like(stack.array), stack.mask, stack.affine, raw.astype(np.float32))
+    found = with_card(constants).predict(kept).grade_prediction.slice_probabilities
+    expected = predictor.predict(stack).grade_prediction.slice_probabilities
+    assert found == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(IntensitiesMissingError):
+        with_card(constants).predict(stack)
+
+
+def test_a_vote_counts_slices_and_leaves_their_probabilities(with_card, predictor, stack):
+    grade = with_card(pooling="majority-vote").predict(stack).grade_prediction
+    each = np.array(grade.slice_probabilities)
+    assert grade.probability == (each > 0.5).mean()
+    assert set(grade.slice_weights) == {0.2}
+    assert tuple(each) == predictor.predict(stack).grade_prediction.slice_probabilities
+
+
+@given(st.integers(1, 56), st.integers(0, 56))
+def test_more_than_half_of_the_votes_are_hgg_and_a_tie_is_lgg(slices, hgg):
+    hgg = min(hgg, slices)
+    p = np.array([0.6] * hgg + [0.4] * (slices - hgg))
+    share = pool(p, np.full(slices, 1 / slices), "majority-vote")
+    grade = GradePrediction(share, MORE_THAN_HALF, (), ()).grade
+    assert (grade is Grade.HGG) == (2 * hgg > slices)

@@ -67,3 +67,14 @@ def test_parts_that_do_not_belong_together_are_no_stack(stack):
         replace(stack, mask=stack.mask[1:])
     with pytest.raises(ValueError, match="a stack is"):
         replace(stack, array=stack.array[:, :2])
+
+
+def test_intensities_are_cut_as_the_rest_and_kept_on_disk(ramps, tmp_path):
+    mask = np.ones(BRATS_SHAPE, bool)
+    stack = cut_stack({each: array / 1000 for each, array in ramps.items()}, mask, ramps)
+    assert stack.intensities is not None
+    np.testing.assert_allclose(stack.intensities, stack.array * 1000, rtol=1e-4, atol=1e-2)
+    stack.save(tmp_path / "stack.npz")
+    np.testing.assert_array_equal(Stack.load(tmp_path / "stack.npz").intensities, stack.intensities)
+    with pytest.raises(ValueError, match="intensities"):
+        replace(stack, intensities=stack.mask.astype(np.float32))
