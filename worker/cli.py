@@ -40,6 +40,7 @@ from worker.cli_checkpoints import app as checkpoint_commands
 from worker.cli_feedback import feedback
 from worker.cli_ledger import note_decision, open_ledger
 from worker.cli_model import evaluate, train
+from worker.cli_replay import replay_studies
 from worker.conformance import conformance_statement
 from worker.decisions import RolesError, decide_roles, find_study, own_name, parse_roles, series_standings
 from worker.demo import DemoFolderError, DemoOptions, DemoTimeoutError, run_demo
@@ -103,6 +104,7 @@ app = typer.Typer(
 )
 app.command()(evaluate)
 app.command()(train)
+app.command("replay")(replay_studies)
 app.add_typer(checkpoint_commands, name="model")
 # a log file or a pipe has no width of its own
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
