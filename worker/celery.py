@@ -20,6 +20,7 @@ from worker.inference import Inference
 from worker.log_privacy import hide_messages_of_tasks
 from worker.node import DataFolderError, MissingServiceError, Node, open_node
 from worker.schema import SchemaError, check_schema
+from worker.second_readings import Reader, open_shadow
 from worker.settings import Settings
 
 CENSUS_INTERVAL = timedelta(hours=1)
@@ -42,6 +43,14 @@ def current_inference() -> Inference:
     """Where this process has its studies graded."""
     node = current_node()
     return Inference(node.checkpoint_folder, node.settings.device, node.settings.inference_timeout)
+
+
+@cache
+def current_shadow() -> Reader | None:
+    """Who reads each graded study once more in this process; None where nobody is to."""
+    reader = open_shadow(current_settings())
+    same = reader is not None and reader.card.weights_sha256 == current_node().card.weights_sha256
+    return None if same else reader
 
 
 _FORWARDING = {

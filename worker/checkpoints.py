@@ -115,17 +115,23 @@ def add_checkpoint(source: Path, data_folder: Path) -> Installed:
     return Installed(name, folder / name, card)
 
 
+def find_checkpoint(name: str, data_folder: Path) -> Installed:
+    """Give the checkpoint of this name; raises `CheckpointError` that says which there are."""
+    installed = {each.name: each for each in list_checkpoints(data_folder)}
+    if name not in installed:
+        raise CheckpointError(
+            f"there is no checkpoint {name!r}; there are {', '.join(installed)}; "
+            "add one with `gliograde model add`"
+        )
+    return installed[name]
+
+
 def use_checkpoint(name: str, data_folder: Path) -> Choice:
     """Choose the checkpoint of this name, which is verified first; the one before it stays known.
 
     Raises `CheckpointError`.
     """
-    names = [each.name for each in list_checkpoints(data_folder)]
-    if name not in names:
-        raise CheckpointError(
-            f"there is no checkpoint {name!r}; there are {', '.join(names)}; "
-            "add one with `gliograde model add`"
-        )
+    find_checkpoint(name, data_folder)
     verify(_folder_of(data_folder, name))
     before = read_choice(data_folder)
     if before.in_use == name:

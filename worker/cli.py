@@ -40,6 +40,7 @@ from worker.cli_checkpoints import app as checkpoint_commands
 from worker.cli_feedback import feedback
 from worker.cli_ledger import note_decision, open_ledger
 from worker.cli_model import cross_validate, evaluate, train
+from worker.cli_replay import replay_studies
 from worker.cli_simulate import simulate
 from worker.cli_web import users as user_commands
 from worker.cli_web import web
@@ -113,6 +114,7 @@ app.command()(train)
 app.command()(simulate)
 app.command()(web)
 app.command()(cross_validate)
+app.command("replay")(replay_studies)
 app.add_typer(checkpoint_commands, name="model")
 app.add_typer(user_commands, name="user")
 # a log file or a pipe has no width of its own

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from worker.agreement import agreement_table, measure_agreement
 from worker.checkpoints import add_checkpoint, list_checkpoints, read_choice, use_checkpoint
+from worker.cli_ledger import open_ledger
 from worker.node import open_installation
 from worker.settings import Settings
 
@@ -58,3 +61,16 @@ def use(
         console.print(f"gliograde model use {choice.previous} goes back", soft_wrap=True)
     if settings.checkpoint_folder is not None:
         console.print(f"the setting checkpoint_folder still overrides it: {settings.checkpoint_folder}")
+
+
+@app.command()
+def agreement(
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Count what the newer one read on this day (UTC) or later."),
+    ] = None,
+) -> None:
+    """Compare checkpoints on the studies that both have read: by replay, in shadow, or in turn."""
+    with open_ledger() as session:
+        measured = measure_agreement(session, since and since.date())
+    console.print(agreement_table(measured))

@@ -33,6 +33,7 @@ from worker.states import (
     Completeness,
     DeliveryState,
     JobState,
+    ReadingOrigin,
     StepOutcome,
     StudyState,
     WorkWord,
@@ -61,18 +62,8 @@ def _text_enum(words: type[StrEnum]) -> Enum:
 
 
 _WORDS = (
-    *(
-        StudyState,
-        Completeness,
-        JobState,
-        DeliveryState,
-        StepOutcome,
-        WorkWord,
-        Contrast,
-        Grade,
-        Verdict,
-        Role,
-    ),
+    *(StudyState, Completeness, JobState, DeliveryState, StepOutcome, WorkWord, ReadingOrigin),
+    *(Contrast, Grade, Verdict, Role),
     *(UserRole, SessionKind),
 )
 
@@ -194,7 +185,7 @@ class Result(Base):
     __tablename__ = "result"
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
     result_uid: Mapped[str] = mapped_column(
         unique=True, doc="SHA-256 of input, checkpoint and pipeline version"
     )
@@ -214,6 +205,7 @@ class Result(Base):
     trained_on_simulated: Mapped[bool]
     pipeline_version: Mapped[str]
     predecessor_id: Mapped[int | None] = mapped_column(ForeignKey("result.id"), index=True)
+    is_replaced: Mapped[bool] = mapped_column(default=False, server_default="false")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
     __table_args__ = (
@@ -226,6 +218,10 @@ class Result(Base):
             "(probability IS NOT NULL) = (coalesce(verdict, '') IN ('graded', 'indeterminate'))",
             name="verdict_of_probability",
         ),
+        Index(
+            None, "study_id", "id", postgresql_include=["grade", "is_replaced", "model_name", "model_version"]
+        ),
+        Index("ix_result_successor", "created_at", postgresql_where="predecessor_id IS NOT NULL"),
     )
 
 
@@ -261,6 +257,30 @@ class Job(Base):
         ),
         Index(None, "ended_at"),
         Index("ix_job_failed", "ended_at", postgresql_where="state IN ('held', 'not_gradable')"),
+    )
+
+
+class SecondReading(Base):
+    """What another checkpoint made of a graded job's input; never sent, and never a study's result."""
+
+    __tablename__ = "second_reading"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
+    origin: Mapped[ReadingOrigin]
+    grade: Mapped[Grade]
+    probability: Mapped[float]
+    threshold: Mapped[float]
+    model_name: Mapped[str]
+    model_version: Mapped[str]
+    checkpoint_sha256: Mapped[str]
+    trained_on_simulated: Mapped[bool]
+    pipeline_version: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+    __table_args__ = (
+        UniqueConstraint("job_id", "checkpoint_sha256"),
+        CheckConstraint("probability BETWEEN 0 AND 1", name="probability"),
     )
 
 
@@ -484,11 +504,13 @@ class Feedback(Base):
     __tablename__ = "feedback"
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
     grade: Mapped[Grade]
     source: Mapped[str]
     given_by: Mapped[str]
     given_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (Index(None, "study_id", "id", postgresql_include=["grade"]),)
 
 
 class WebUser(Base):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydicom.uid import UID, Comprehensive3DSRStorage
-from sqlalchemy import Select, exists, select
+from sqlalchemy import Select, exists, select, update
 from sqlalchemy.orm import Session
 
 from dicom_node.durable import sync_folder, write_durably
@@ -148,6 +148,7 @@ def record_answer(
 ) -> None:
     """Add a result with the columns of `answer`, its objects and their deliveries; see `record_result`."""
     card = node.card
+    predecessor_id = latest_result_id(session, study_id)
     result = Result(
         **answer,
         study_id=study_id,
@@ -157,9 +158,10 @@ def record_answer(
         checkpoint_sha256=card.weights_sha256,
         trained_on_simulated=card.is_simulated,
         pipeline_version=PIPELINE_VERSION,
-        predecessor_id=latest_result_id(session, study_id),
+        predecessor_id=predecessor_id,
     )
     session.add(result)
+    session.execute(update(Result).where(Result.id == predecessor_id).values(is_replaced=True))
     session.flush()
     job = session.get_one(Job, job_id)
     job.result_id = result.id

@@ -112,6 +112,11 @@ class Settings(NodeSettings):
     checkpoint_folder: Path | None = Field(
         default=None, description="Checkpoint in use; empty: what `gliograde model use` chose"
     )
+    shadow_model: str | None = Field(
+        default=None,
+        description="Checkpoint that grades each new study too, for the database only: a name of "
+        "`gliograde model list`",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs")
     report_not_graded: bool = Field(
         default=False,

@@ -97,6 +97,15 @@ class WorkWord(StrEnum):
     """It was held as incomplete, and is taken as it is."""
 
 
+class ReadingOrigin(StrEnum):
+    """Why an input was read by a checkpoint whose word is not sent."""
+
+    REPLAY = "replay"
+    """A person asked what another checkpoint makes of past studies."""
+    SHADOW = "shadow"
+    """The setting `shadow_model` names a candidate that reads every new study too."""
+
+
 _STOPPED = frozenset({JobState.HELD, JobState.SUPERSEDED})
 
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {

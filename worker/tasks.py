@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from worker import delivering, steps
 from worker.audit_forwarding import forward_audit_trail
-from worker.celery import app, current_inference, current_node
+from worker.celery import app, current_inference, current_node, current_shadow
 from worker.census import take_census
 from worker.claimed import ClaimedStep, take_claim
 from worker.destinations import destinations_of_job
@@ -19,6 +19,7 @@ from worker.hints import SEND_TASK, send_destination_hint, send_hint
 from worker.inference import InferenceUnavailableError
 from worker.ledger import Hint, StaleClaimError
 from worker.schema import SchemaError
+from worker.second_readings import keep_for_shadow, read_in_shadow
 from worker.sending import send_due
 from worker.states import STEPS, JobState
 from worker.sweep import keep_up
@@ -57,8 +58,15 @@ def prepare(job_id: int) -> None:
 
 @app.task(name=STEPS[JobState.GRADE].task)
 def grade(job_id: int) -> None:
-    """The network."""
-    _run(job_id, JobState.GRADE)
+    """The network; then, once the study is on its way, the candidate that reads in shadow."""
+    following = run_step(job_id, JobState.GRADE)
+    if following is None:
+        return
+    shadow = current_shadow()
+    kept = shadow and keep_for_shadow(current_node(), job_id)
+    send_hint(app, Hint(job_id, following))
+    if shadow and kept:
+        read_in_shadow(current_node(), shadow, job_id, kept)
 
 
 @app.task(name=STEPS[JobState.REPORT].task)

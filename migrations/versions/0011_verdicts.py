@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0011"
-down_revision = "0008"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
@@ -43,14 +43,17 @@ MEASURED = """
 """
 
 VIEW = """
-    SELECT r.id AS result_id, s.id AS study_id, s.study_instance_uid, s.accession_number, s.study_date,
+    SELECT r.id AS result_id, r.study_id, s.study_instance_uid, s.accession_number, s.study_date,
            r.grade, r.probability, r.threshold, {measured} r.model_name, r.model_version, r.checkpoint_sha256,
            r.trained_on_simulated, r.pipeline_version,
-           NOT EXISTS (SELECT FROM result n WHERE n.predecessor_id = r.id) AS is_current,
-           (SELECT f.grade FROM feedback f WHERE f.study_id = s.id ORDER BY f.id DESC LIMIT 1)
-               AS known_grade,
+           NOT r.is_replaced AS is_current,
+           k.grade AS known_grade,
            r.created_at
-    FROM result r JOIN study s ON s.id = r.study_id
+    FROM result r
+    LEFT JOIN study s ON s.id = r.study_id
+    LEFT JOIN feedback k
+      ON k.study_id = r.study_id
+     AND NOT EXISTS (SELECT FROM feedback n WHERE n.study_id = k.study_id AND n.id > k.id)
     WHERE r.{asked} IS NOT NULL
 """
 

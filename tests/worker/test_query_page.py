@@ -75,6 +75,7 @@ def test_results_of_other_weights_are_compared(node, ask, sessions):
             if column.name not in ("id", "created_at")
         }
         changes = {"result_uid": "other", "checkpoint_sha256": "other", "grade": "LGG", "probability": 0.2}
+        changes |= {"predecessor_id": 1}
         session.add(Result(**(columns | changes)))
     (row,) = ask(QUERIES["Do two models agree"])
     assert (row["count"], row["agreement"], row["mean_change"]) == (1, 0, pytest.approx(0.7))

@@ -136,6 +136,7 @@ def test_27_a_result_that_may_be_out_stays_and_is_the_predecessor(node, study, p
     assert states(node) == [JobState.DELIVER, JobState.DELIVER]
     with node.sessions() as session:
         assert session.get_one(Result, 2).predecessor_id == 1
+        assert session.scalars(select(Result.is_replaced).order_by(Result.id)).all() == [True, False]
 
 
 def test_27_a_result_that_is_being_sent_is_let_be(node, study, predictor):
