@@ -38,14 +38,16 @@ def each_study_is_registered_once():
     prepare = model.preprocess.prepare_study
     known: OrderedDict[bytes, model.preprocess.Prepared] = OrderedDict()
 
-    def prepare_once(volumes, plain_t1=None):
-        key = hashlib.sha256()
+    def prepare_once(volumes, plain_t1=None, *, keep_intensities=False):
+        key = hashlib.sha256(bytes([keep_intensities]))
         for name, volume in [*sorted(volumes.items()), ("plain", plain_t1)]:
             key.update(name.encode())
             if volume is not None:
                 key.update(str(volume.array.shape).encode() + volume.affine.tobytes())
                 key.update(volume.array.tobytes())
-        prepared = known.pop(key.digest(), None) or prepare(volumes, plain_t1)
+        prepared = known.pop(key.digest(), None) or prepare(
+            volumes, plain_t1, keep_intensities=keep_intensities
+        )
         known[key.digest()] = prepared
         if len(known) > REMEMBERED:
             known.popitem(last=False)
