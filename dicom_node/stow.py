@@ -41,10 +41,10 @@ _SOP_INSTANCE_UID = "00080018"
 _SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
 
 # What an answer says of the service, not of the object: nothing else would get through either
-_BUSY: Final = frozenset({408, 429, 503})
-_SETTING_IS_WRONG: Final = frozenset({*range(300, 400), 401, 403, 404, 405, 406, 407, 410, 501})
+BUSY_STATUSES: Final = frozenset({408, 429, 503})
+WRONG_SETTING_STATUSES: Final = frozenset({*range(300, 400), 401, 403, 404, 405, 406, 407, 410, 501})
 # What it says of the object
-_OBJECT_IS_REFUSED: Final = frozenset({400, 411, 413, 422})
+REFUSED_OBJECT_STATUSES: Final = frozenset({400, 411, 413, 422})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +180,7 @@ def _judge(status: int, answer: bytes) -> tuple[Sent, int | None]:
     """What became of the one object of a request, and its failure or warning reason (PS3.18 10.5.3)."""
     if status == 415:
         return Sent.NOT_ACCEPTED, None
-    if status in _OBJECT_IS_REFUSED:
+    if status in REFUSED_OBJECT_STATUSES:
         return Sent.REFUSED, None
     if status not in (200, 202, 409):
         return Sent.UNKNOWN, None
@@ -271,9 +271,9 @@ def _raise_unreached(destination: WebDestination, error: urllib3.exceptions.HTTP
 
 
 def _raise_of_service(destination: WebDestination, status: int) -> None:
-    if status in _BUSY:
+    if status in BUSY_STATUSES:
         raise AssociationError(f"{destination.name} answers HTTP {status}", transient=True)
-    if status in _SETTING_IS_WRONG:
+    if status in WRONG_SETTING_STATUSES:
         raise AssociationError(f"{destination.name} answers HTTP {status}", transient=False)
 
 

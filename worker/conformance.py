@@ -1,16 +1,21 @@
 """The conformance statement's tables, as the running configuration makes them (PS3.2)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from pydicom.sr.coding import Code
 from pydicom.uid import (
     UID,
     Comprehensive3DSRStorage,
+    EncapsulatedPDFStorage,
     EnhancedSRStorage,
     ExplicitVRLittleEndian,
+    KeyObjectSelectionDocumentStorage,
+    ParametricMapStorage,
     SecondaryCaptureImageStorage,
+    SegmentationStorage,
 )
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import time
     StorageCommitmentPushModel,
@@ -20,8 +25,18 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
 
 from dicom_node import codes
 from dicom_node.association import MAXIMUM_PDU_BYTES, MR_STORAGE_CLASSES, RECEIVED_TRANSFER_SYNTAXES
+from dicom_node.attention_grid import MAP_SERIES_NUMBER, REGION_SERIES_NUMBER
 from dicom_node.capture import SERIES_NUMBER as IMAGE_SERIES_NUMBER
-from dicom_node.scu import CONNECTION_TIMEOUT, RESPONSE_TIMEOUT
+from dicom_node.key_objects import SERIES_NUMBER as KEY_OBJECTS_SERIES_NUMBER
+from dicom_node.printed_summary import SERIES_NUMBER as PDF_SERIES_NUMBER
+from dicom_node.result_kind import ResultKind
+from dicom_node.scu import CONNECTION_TIMEOUT, RESPONSE_TIMEOUT, Destination
+from dicom_node.stow import (
+    BUSY_STATUSES,
+    REFUSED_OBJECT_STATUSES,
+    WRONG_SETTING_STATUSES,
+    WebDestination,
+)
 from dicom_node.structured_report import SERIES_NUMBER as REPORT_SERIES_NUMBER
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from model.grade import Grade
@@ -34,6 +49,16 @@ SENT_CLASSES: Final[tuple[UID, ...]] = (
     EnhancedSRStorage,
 )
 """Storage SOP classes of what goes back; the last only to a peer that does not accept the second."""
+
+OPTIONAL_CLASSES: Final[Mapping[ResultKind, UID]] = MappingProxyType(
+    {
+        ResultKind.ATTENTION_MAP: ParametricMapStorage,
+        ResultKind.REGION: SegmentationStorage,
+        ResultKind.PDF: EncapsulatedPDFStorage,
+        ResultKind.KEY_OBJECTS: KeyObjectSelectionDocumentStorage,
+    }
+)
+"""Storage SOP classes of what goes back where a destination asks for it."""
 
 _TEXT: Final = Path(__file__).with_name("conformance.md")
 
@@ -51,7 +76,10 @@ def _tables(settings: Settings) -> dict[str, str]:
         "network_services": _network_services(settings),
         "identification": _identification(settings),
         "scp_contexts": _contexts([(uid, RECEIVED_TRANSFER_SYNTAXES) for uid in MR_STORAGE_CLASSES], "SCP"),
-        "scu_contexts": _contexts([(uid, [ExplicitVRLittleEndian]) for uid in SENT_CLASSES], "SCU"),
+        "scu_contexts": _contexts(
+            [(uid, [ExplicitVRLittleEndian]) for uid in (*SENT_CLASSES, *OPTIONAL_CLASSES.values())], "SCU"
+        ),
+        "web_answers": _web_answers(),
         "store_statuses": _statuses(),
         "settings": _settings(settings),
         "series": _table(
@@ -59,6 +87,10 @@ def _tables(settings: Settings) -> dict[str, str]:
             [
                 ["Report", REPORT_SERIES_NUMBER, Comprehensive3DSRStorage.name],
                 ["Images", IMAGE_SERIES_NUMBER, SecondaryCaptureImageStorage.name],
+                ["`attention_map`", MAP_SERIES_NUMBER, ParametricMapStorage.name],
+                ["`region`", REGION_SERIES_NUMBER, SegmentationStorage.name],
+                ["`pdf`", PDF_SERIES_NUMBER, EncapsulatedPDFStorage.name],
+                ["`key_objects`", KEY_OBJECTS_SERIES_NUMBER, KeyObjectSelectionDocumentStorage.name],
             ],
         ),
         "private_codes": _codes([codes.PREDICTED_GRADE, codes.HGG_PROBABILITY, codes.NOT_GRADED]),
@@ -77,17 +109,24 @@ def _tables(settings: Settings) -> dict[str, str]:
                 codes.SOURCE_OF_MEASUREMENT,
                 codes.VISUAL_EXPLANATION,
                 codes.SOURCE_IMAGE,
+                codes.SALIENCY,
+                codes.NO_UNITS,
+                codes.SPATIAL_CONCEPT,
+                codes.KEY_OBJECTS_TITLE,
             ]
         ),
     }
 
 
 def _network_services(settings: Settings) -> str:
-    commitment = any(destination.storage_commitment for destination in settings.destinations)
-    query = any(destination.verify_by_query for destination in settings.destinations) or settings.sources
+    dicom = [one for one in settings.destinations if isinstance(one, Destination)]
+    commitment = any(destination.storage_commitment for destination in dicom)
+    query = any(destination.verify_by_query for destination in dicom) or settings.sources
+    wanted = settings.result_kinds
     rows = [
         *([uid.name, uid, "no", "yes"] for uid in MR_STORAGE_CLASSES),
         *([uid.name, uid, "yes", "no"] for uid in SENT_CLASSES),
+        *([uid.name, uid, _on(kind in wanted), "no"] for kind, uid in OPTIONAL_CLASSES.items()),
         [Verification.name, Verification, "yes", "yes"],
         [
             StudyRootQueryRetrieveInformationModelFind.name,
@@ -98,6 +137,23 @@ def _network_services(settings: Settings) -> str:
         [StorageCommitmentPushModel.name, StorageCommitmentPushModel, _on(commitment), "no"],
     ]
     return _table(["SOP class", "UID", "User (SCU)", "Provider (SCP)"], rows)
+
+
+def _web_answers() -> str:
+    rows = [
+        [_statuses_of(BUSY_STATUSES), "the service is waited for, with a wait that doubles", "no"],
+        [_statuses_of(WRONG_SETTING_STATUSES), "the service is left alone for `send_refused_delay`", "yes"],
+        [_statuses_of(REFUSED_OBJECT_STATUSES), "the object is `failed`", "yes"],
+        ["415", "the object's SOP class is not accepted, as with 0x0122", "yes"],
+        ["200, 202, 409", "the answer's data set says it of the object", "as its reason says"],
+        ["any other", "the object is `unknown` and is asked for by QIDO-RS before it is sent again", "no"],
+    ]
+    return _table(["HTTP status", "Then", "A person is told"], rows)
+
+
+def _statuses_of(statuses: Collection[int]) -> str:
+    words = [str(status) for status in sorted(statuses) if not 300 <= status < 400]
+    return ", ".join(["3xx", *words] if 300 in statuses else words)
 
 
 def _on(active: bool) -> str:
@@ -147,6 +203,7 @@ def _settings(settings: Settings) -> str:
             ["Idle association kept", f"{settings.network_timeout.total_seconds():g} s"],
             ["Largest object received", f"{settings.maximum_object_bytes} bytes"],
             ["Destinations", len(settings.destinations)],
+            ["Of these by DICOMweb", sum(isinstance(one, WebDestination) for one in settings.destinations)],
             ["Destinations with TLS", sum(one.uses_tls for one in settings.destinations)],
             ["Connection and association timeout, sending", f"{CONNECTION_TIMEOUT.total_seconds():g} s"],
             ["Response timeout, sending (default)", f"{RESPONSE_TIMEOUT.total_seconds():g} s"],

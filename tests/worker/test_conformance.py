@@ -4,8 +4,10 @@ import os
 import re
 from pathlib import Path
 
+from dicom_node.result_kind import DEFAULT_KINDS, ResultKind, kind_of
 from dicom_node.scu import Destination
-from worker.conformance import SENT_CLASSES, conformance_statement
+from dicom_node.stow import WebDestination
+from worker.conformance import OPTIONAL_CLASSES, SENT_CLASSES, conformance_statement
 from worker.settings import Settings
 
 STATEMENT = Path(__file__).parents[2] / "docs" / "CONFORMANCE.md"
@@ -34,3 +36,16 @@ def test_settings_change_the_tables():
 def test_every_class_that_is_sent_is_stated():
     text = conformance_statement(Settings())
     assert all(f"| {uid.name} | {uid} | yes | no |" in text for uid in SENT_CLASSES)
+
+
+def test_an_optional_class_is_stated_as_sent_where_a_destination_asks_for_it():
+    place = WebDestination(name="web", url="https://host/x", objects=(ResultKind.PDF,))
+    plain, asked = Settings(), Settings().model_copy(update={"destinations": (place,)})
+    assert set(OPTIONAL_CLASSES) == set(ResultKind) - set(DEFAULT_KINDS)
+    for kind, uid in OPTIONAL_CLASSES.items():
+        assert kind_of(uid) is kind
+        assert f"| {uid.name} | {uid} | by setting, off now | no |" in conformance_statement(plain)
+    assert "| Encapsulated PDF Storage | 1.2.840.10008.5.1.4.1.1.104.1 | yes | no |" in (
+        conformance_statement(asked)
+    )
+    assert "| Of these by DICOMweb | 1 |" in conformance_statement(asked)
