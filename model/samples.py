@@ -15,7 +15,7 @@ from model.brain_mask import foreground
 from model.grade import Contrast, Grade
 from model.network import CLASS_ORDER
 from model.preprocess import build_stack, place
-from model.simulate import SimulatedCase, simulate_case, tumour_mask_on
+from model.simulate import Parameters, simulate_case, tumour_mask_on
 from model.stack import Stack
 from model.template import Head, typical_to_atlas
 
@@ -54,8 +54,8 @@ def grade_of(seed: int) -> Grade | None:
     return None if seed % 20 in _TUMOUR_FREE else CLASS_ORDER[seed % 2]
 
 
-def simulated_patient(seed: int, head: Head = Head.MNI152) -> tuple[Stack, Mask, SimulatedCase]:
-    """Simulate the brain of this seed: stack, where its tumour is, bool (slice, row, column), and the case.
+def simulated_patient(seed: int, head: Head = Head.MNI152) -> tuple[Stack, Mask, Parameters]:
+    """Simulate the brain of this seed: stack, where its tumour is, bool (slice, row, column), what was drawn.
 
     All patients go to BraTS space by one transform, that of the typical brain, so that each keeps its own
     pose of a few degrees and millimetres: wider than what registration leaves, at none of its cost.
@@ -65,7 +65,7 @@ def simulated_patient(seed: int, head: Head = Head.MNI152) -> tuple[Stack, Mask,
     assert brain is not None
     to_atlas = typical_to_atlas()
     stack = build_stack(place(case.volumes, brain, dict.fromkeys(Contrast, to_atlas)))
-    return stack, tumour_mask_on(stack, case, to_atlas) & stack.mask, case
+    return stack, tumour_mask_on(stack, case, to_atlas) & stack.mask, dict(case.parameters)
 
 
 def draw_samples(seed: int, with_tumour: int, without_tumour: int) -> Samples:

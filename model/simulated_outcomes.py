@@ -16,7 +16,7 @@ from model.grade import Contrast, Grade, GradePrediction, Verdict
 from model.metrics import area_under_curve, estimate_all, interval_over_patients
 from model.predict import Predictor
 from model.samples import Mask
-from model.simulate import SimulatedCase
+from model.simulate import Parameters
 from model.stack import Stack
 
 _COLUMNS = ("seed", "grade", "form", "probability", "verdict", "attention_ml", "distance", "bright")
@@ -42,12 +42,12 @@ class Outcome(NamedTuple):
 def measure_simulated(
     predictor: Predictor,
     seeds: Sequence[int],
-    patients: Iterable[tuple[Stack, Mask, SimulatedCase]],
+    patients: Iterable[tuple[Stack, Mask, Parameters]],
     step: Callable[[Outcome], None] = lambda _: None,
 ) -> list[Outcome]:
     """Grade the patients of these seeds; `step` is called after each."""
     outcomes = []
-    for seed, (stack, tumour, case) in zip(seeds, patients, strict=True):
+    for seed, (stack, tumour, drawn) in zip(seeds, patients, strict=True):
         prediction = predictor.predict(stack)
         seen = bool(tumour.any())
         scores = score_attention(prediction.attention.array, tumour, stack.mask) if seen else None
@@ -56,8 +56,8 @@ def measure_simulated(
         outcomes.append(
             Outcome(
                 seed,
-                case.grade,
-                str(case.parameters.get("form", "none")),
+                None if drawn["grade"] == "none" else Grade(str(drawn["grade"])),
+                str(drawn.get("form", "none")),
                 prediction.grade_prediction,
                 prediction.statistics,
                 scores,

@@ -1,5 +1,4 @@
 import csv
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ def _patient(seed):
         tumour[:, 60:90, 60:90] = True
         array[np.broadcast_to(tumour[:, None], array.shape)] += 5 if grade is Grade.HGG else 1
     stack = Stack(array * mask[:, None], mask, stack_affine())
-    return stack, tumour, SimpleNamespace(grade=grade, parameters={"form": "single"} if grade else {})
+    return stack, tumour, {"grade": grade, "form": "single"} if grade else {"grade": "none"}
 
 
 @pytest.fixture(scope="module")
