@@ -14,7 +14,7 @@ import numpy.typing as npt
 from model import appearance
 from model.calibration import UNCALIBRATED, Platt, fit_platt
 from model.card import Calibration
-from model.gates import AppearanceGate, Gates, IndeterminateBand, NoTumourGate, PatientStatistics
+from model.gates import FEATURES, AppearanceGate, Gates, IndeterminateBand, NoTumourGate, PatientStatistics
 from model.grade import GradePrediction
 from model.metrics import brier_score, calibration_error
 
@@ -29,6 +29,11 @@ MOST_INDETERMINATE = 0.2
 USUAL_QUANTILE = 0.99
 LEAST_PATIENTS = 20
 """Fewer don't tell what is usual."""
+MOST_WRONG = 0.75
+"""Share of exchanged or repeated contrasts that the limit of the distance is kept away from."""
+LOOKED_AT = tuple(index for index, name in enumerate(FEATURES) if "detail" not in name)
+"""Detail differs between scanners, and between them and a simulation, more than between right and wrong."""
+_VARIED = 10
 _FOLDS = 5
 _LEAST_PROBABILITY = 1e-6
 
@@ -142,32 +147,53 @@ def fit_band(probability: Numbers, is_hgg: Flags, threshold: float, measured_on:
 
 
 def fit_appearance(features: Numbers, measured_on: str) -> AppearanceGate:
-    """Measure the usual appearance, features of shape (patient, feature), and the limit of the distance.
+    """Measure the usual appearance, all features of shape (patient, feature), and the limit of the distance.
 
-    The covariance is drawn towards the diagonal after Ledoit and Wolf (2004). The limit is the quantile of
-    distances of patients from a reference that they had no part in, in five folds.
+    Patients count as they are and varied as in training. The covariance is drawn towards the diagonal after
+    Ledoit and Wolf (2004). Distances are those of patients from a reference that they had no part in, in five
+    folds; each is measured as it is, and as it would be with contrasts exchanged or repeated. The limit lies
+    in the geometric middle between the quantile of the first and what `MOST_WRONG` of the second exceed:
+    scanners differ in more ways than those trained on show, so that there is no reason to stop what is nearer
+    to usual than to wrong. Where they overlap, it is the quantile.
     """
     fold = np.arange(len(features)) % _FOLDS
-    distances = np.empty(len(features))
+    usual, wrong = np.empty(len(features)), np.empty((len(features), len(appearance.WRONG_ORDERS)))
     for index in range(_FOLDS):
-        reference = _reference(features[fold != index], 1.0, 0, "")
-        distances[fold == index] = [reference.distance(tuple(row)) for row in features[fold == index]]
-    limit = float(np.quantile(distances, USUAL_QUANTILE, method="higher"))
-    return _reference(features, limit, len(features), measured_on)
+        reference = _reference(features[fold != index], 1.0)
+        for row in np.flatnonzero(fold == index):
+            usual[row] = reference.distance(tuple(features[row]))
+            wrong[row] = [
+                reference.distance(appearance.reorder(features[row], order))
+                for order in appearance.WRONG_ORDERS
+            ]
+    limit = float(np.quantile(usual, USUAL_QUANTILE, method="higher"))
+    lowest = float(np.quantile(wrong, 1 - MOST_WRONG))
+    limit = math.sqrt(limit * max(limit, lowest))
+    measured = {
+        "limit": limit,
+        "quantile": float((usual <= limit).mean()),
+        "wrong_stopped": float((wrong > limit).mean()),
+        "patients": len(features),
+        "measured_on": measured_on,
+    }
+    return _reference(features, limit).model_copy(update=measured)
 
 
-def _reference(features: Numbers, limit: float, patients: int, measured_on: str) -> AppearanceGate:
-    mean, scale = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
-    whitening = np.linalg.inv(np.linalg.cholesky(_shrunk((features - mean) / scale)))
+def _reference(features: Numbers, limit: float) -> AppearanceGate:
+    random = np.random.default_rng(0)
+    varied = [appearance.rescale(row, random) for row in features for _ in range(_VARIED)]
+    seen = np.concatenate([features, np.array(varied)])[:, LOOKED_AT]
+    mean, scale = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-6)
+    whitening = np.linalg.inv(np.linalg.cholesky(_shrunk((seen - mean) / scale)))
     return AppearanceGate(
-        names=appearance.NAMES[: features.shape[1]],
+        names=tuple(FEATURES[index] for index in LOOKED_AT),
         mean=_rounded(mean),
         scale=_rounded(scale),
         whitening=tuple(_rounded(row[: index + 1]) for index, row in enumerate(whitening)),
-        limit=float(f"{limit:.4g}"),
+        limit=limit,
         quantile=USUAL_QUANTILE,
-        patients=max(patients, 2),
-        measured_on=measured_on,
+        patients=len(features),
+        measured_on="",
     )
 
 

@@ -6,11 +6,22 @@ probability too near the threshold. `model.fit_gates` measures the limits; nothi
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from itertools import combinations
+from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from model.grade import Verdict
+from model.grade import Contrast, Verdict
+
+QUANTILES: Final = (0.01, 0.05, 0.25, 0.75, 0.95, 0.99)
+_WORDS = {Contrast.FLAIR: "FLAIR", Contrast.T1CE: "T1 post-contrast", Contrast.T2: "T2"}
+FEATURES: Final[tuple[str, ...]] = (
+    "brain in the slices",
+    *(f"{_WORDS[c]} at its quantile {q:g}" for c in Contrast for q in QUANTILES),
+    *(f"{_WORDS[c]} detail {where}" for c in Contrast for where in ("within slices", "between slices")),
+    *(f"{_WORDS[a]} against {_WORDS[b]}" for a, b in combinations(Contrast, 2)),
+)
+"""Names of what `model.appearance` measures of a patient's images, in its order."""
 
 NO_GATES_STATEMENT = (
     "No gate was applied: the checkpoint has no limits for a missing tumour, unusual images or an "
@@ -59,9 +70,10 @@ class IndeterminateBand(_Frozen):
 class AppearanceGate(_Frozen):
     """What the images of a patient usually look like, and how far from that is too far.
 
-    A patient's features are brought to `mean` 0 and `scale` 1 and multiplied by `whitening`, the lower
-    triangle of a matrix whose row i has i + 1 entries. The distance is the root mean square of the outcome:
-    Mahalanobis' distance over the square root of the number of features, near 1 for a usual patient.
+    `names` are those of `FEATURES` that are looked at. A patient's are brought to `mean` 0 and
+    `scale` 1 and multiplied by `whitening`, the lower triangle of a matrix whose row i has i + 1 entries. The
+    distance is the root mean square of the outcome: Mahalanobis' distance over the square root of the number
+    of features, near 1 for a usual patient.
     """
 
     names: tuple[str, ...] = Field(min_length=1)
@@ -69,6 +81,9 @@ class AppearanceGate(_Frozen):
     scale: tuple[FiniteFloat, ...]
     whitening: tuple[tuple[FiniteFloat, ...], ...]
     limit: FiniteFloat = Field(gt=0, description="Largest distance of a patient that is graded")
+    wrong_stopped: float | None = Field(
+        default=None, ge=0, le=1, description="Share of exchanged or repeated contrasts beyond the limit"
+    )
     quantile: float = Field(
         gt=0, le=1, description="Share of patients like those trained on within the limit"
     )
@@ -87,11 +102,13 @@ class AppearanceGate(_Frozen):
         return self
 
     def deviations(self, features: tuple[float, ...]) -> tuple[float, ...]:
-        """Give each feature in standard deviations from the usual."""
-        return tuple((x - m) / s for x, m, s in zip(features, self.mean, self.scale, strict=True))
+        """Give each feature that is looked at in standard deviations from the usual; `features` are all."""
+        seen = dict(zip(FEATURES, features, strict=True))
+        usual = zip(self.names, self.mean, self.scale, strict=True)
+        return tuple((seen[name] - mean) / scale for name, mean, scale in usual)
 
     def distance(self, features: tuple[float, ...]) -> float:
-        """Give the distance of a patient's features from the usual; `FARTHEST` where one isn't a number."""
+        """Give the distance from the usual; `FARTHEST` where a feature isn't a number."""
         z = self.deviations(features)
         rows = (sum(w * value for w, value in zip(row, z, strict=False)) for row in self.whitening)
         distance = math.sqrt(sum(value**2 for value in rows) / len(z))
@@ -125,7 +142,7 @@ class Gates(_Frozen):
 class PatientStatistics:
     """What the gates look at: the calibrated probability of HGG, attention above 0.5 in ml, and features.
 
-    `appearance` are the features of `model.appearance`, in the order of its names.
+    `appearance` are the features of `model.appearance`, in the order of `FEATURES`.
     """
 
     probability: float

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from model.appearance import NAMES, describe_appearance
+from model.appearance import WRONG_ORDERS, describe_appearance, reorder
 from model.checkpoint import save_checkpoint
-from model.fit_gates import fit_appearance
-from model.gates import Gates, NoTumourGate, PatientStatistics, judge
+from model.fit_gates import MOST_WRONG, fit_appearance
+from model.gates import FEATURES, Gates, NoTumourGate, PatientStatistics, judge
 from model.grade import Contrast, Verdict
 from model.network import AttentionVGG16
 from model.predict import Predictor
@@ -118,7 +118,7 @@ def test_images_of_something_else_are_out_of_distribution(stack, usual, kind):
     judgement = judge(PatientStatistics(0.9, 20.0, describe_appearance(bad)), usual)
     assert judgement.verdict is Verdict.OUT_OF_DISTRIBUTION
     assert judgement.sentence.startswith("Not graded: the images are unlike")
-    assert any(name in judgement.sentence for name in NAMES)
+    assert any(name in judgement.sentence for name in FEATURES)
 
 
 def test_the_same_brain_from_yet_another_scanner_is_graded(stack, usual):
@@ -129,6 +129,17 @@ def test_the_same_brain_from_yet_another_scanner_is_graded(stack, usual):
     assert sum(each.verdict is Verdict.GRADED for each in judged) >= 18
 
 
+@pytest.mark.parametrize("order", WRONG_ORDERS)
+def test_wrong_orders_are_known_from_the_features_alone(stack, order):
+    expected = describe_appearance(in_order(stack, *order))
+    assert reorder(describe_appearance(stack), order) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_limit_stops_most_exchanges_and_lets_usual_brains_pass(usual):
+    assert usual.appearance.wrong_stopped > MOST_WRONG
+    assert usual.appearance.quantile >= 0.98
+
+
 def test_features_do_not_depend_on_how_many_slices_are_empty(stack):
     empty = np.zeros((2, *stack.array.shape[1:]), np.float32)
     longer = Stack(
@@ -137,7 +148,7 @@ def test_features_do_not_depend_on_how_many_slices_are_empty(stack):
         stack.affine,
     )
     assert describe_appearance(longer)[1:] == pytest.approx(describe_appearance(stack)[1:])
-    assert len(describe_appearance(stack)) == len(NAMES)
+    assert len(describe_appearance(stack)) == len(FEATURES)
 
 
 @pytest.mark.parametrize(("seen", "verdict"), [(-20.0, Verdict.NO_TUMOUR_SEEN), (20.0, Verdict.GRADED)])

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model import appearance
 from model.card import Card, CheckpointError
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.fit_gates import (
+    LOOKED_AT,
     MOST_INDETERMINATE,
     TOLERATED_ERROR,
     TUMOURS_KEPT,
@@ -18,7 +18,7 @@ from model.fit_gates import (
     fit_judgement,
     fit_no_tumour,
 )
-from model.gates import Gates, IndeterminateBand, NoTumourGate, PatientStatistics, judge
+from model.gates import FEATURES, Gates, IndeterminateBand, NoTumourGate, PatientStatistics, judge
 from model.grade import GradePrediction, Verdict
 from model.predict import Predictor
 
@@ -34,7 +34,7 @@ def usual_features(patients=200, seed=0):
     """Features that depend on each other, one of them always alike."""
     random = np.random.default_rng(seed)
     hidden = random.normal(size=(patients, 5))
-    features = hidden @ np.random.default_rng(9).normal(size=(5, len(appearance.NAMES)))
+    features = hidden @ np.random.default_rng(9).normal(size=(5, len(FEATURES)))
     features += 0.3 * random.normal(size=features.shape)
     features[:, -1] = 2
     return features
@@ -42,7 +42,7 @@ def usual_features(patients=200, seed=0):
 
 USUAL = fit_appearance(usual_features(), "tests")
 ALL_GATES = Gates(no_tumour=NO_TUMOUR, indeterminate=BAND, appearance=USUAL)
-TYPICAL = USUAL.mean
+TYPICAL = tuple(usual_features().mean(axis=0))
 
 
 def statistics(probability=0.9, attention_ml=20.0, features=TYPICAL):
@@ -84,9 +84,9 @@ def test_without_gates_everything_is_graded_and_the_statement_says_so():
 
 def test_the_unusual_feature_is_named():
     features = list(TYPICAL)
-    features[3] += 40 * USUAL.scale[3]
+    features[3] += 200 * USUAL.scale[USUAL.names.index(FEATURES[3])]
     judgement = judge(statistics(features=features), ALL_GATES)
-    assert appearance.NAMES[3] in judgement.sentence
+    assert FEATURES[3] in judgement.sentence
 
 
 def test_usual_patients_lie_near_one_and_within_the_limit():
@@ -94,20 +94,19 @@ def test_usual_patients_lie_near_one_and_within_the_limit():
     distances = np.array([USUAL.distance(tuple(row)) for row in fresh])
     assert 0.5 < distances.mean() < 1.2
     assert (distances <= USUAL.limit).mean() > 0.95
-    moved = fresh + 0.8 * np.sign(np.random.default_rng(2).normal(size=fresh.shape)) * USUAL.scale
-    # each feature by itself is nothing special; together they can't be so
+    moved = fresh + 1.5 * np.sign(np.random.default_rng(2).normal(size=fresh.shape)) * fresh.std(axis=0)
+    # each feature by itself is not rare; together they can't be so
     assert np.mean([USUAL.distance(tuple(row)) > USUAL.limit for row in moved]) > 0.95
 
 
 def test_the_distance_is_mahalanobis_over_the_root_of_the_count():
-    features = usual_features()
-    z = (features - features.mean(axis=0)) / USUAL.scale
-    row = z[5]
+    features = usual_features()[5]
+    row = (features[list(LOOKED_AT)] - USUAL.mean) / USUAL.scale
     triangle = np.zeros((len(row), len(row)))
     for index, values in enumerate(USUAL.whitening):
         triangle[index, : index + 1] = values
     precision = triangle.T @ triangle
-    assert USUAL.distance(tuple(features[5])) == pytest.approx(
+    assert USUAL.distance(tuple(features)) == pytest.approx(
         float(np.sqrt(row @ precision @ row / len(row))), rel=1e-4
     )
 
