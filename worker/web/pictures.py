@@ -19,7 +19,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_node.attention_page import split_page
-from dicom_node.show import render_text
 from dicom_node.spool import Spool
 from worker.database import Instance, Result, ResultObject
 from worker.reporting import object_path
@@ -96,11 +95,6 @@ def draw_layer(session: Session, spool: Spool, image: Dataset, layer: Layer) -> 
     except ValueError as error:
         raise PictureError("the image can't be taken apart") from error
     return _png({Layer.OVERLAY: parts.overlay, Layer.PLAIN: parts.plain, Layer.SCALE: parts.scale}[layer])
-
-
-def report_text(document: Dataset) -> str:
-    """Render a Structured Report's content as text; nothing of the patient's header is in it."""
-    return render_text(document)
 
 
 def _source_shape(session: Session, spool: Spool, image: Dataset) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Form, HTTPException, Query, Request, status
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
+from dicom_node.show import render_text
 from model.grade import Contrast, Grade
 from worker.database import Feedback, Study
 from worker.decisions import RolesError, decide_roles
@@ -18,7 +19,7 @@ from worker.web.asking import Before, NamedSeries, WantedStudies
 from worker.web.guard import Ledger, Operator, SignedForm, Viewer, Web, WebOf, note_look
 from worker.web.logins import Visitor
 from worker.web.pages import render
-from worker.web.pictures import Layer, PictureError, draw_layer, newest_pictures, read_object, report_text
+from worker.web.pictures import Layer, PictureError, draw_layer, newest_pictures, read_object
 from worker.web.worklist import find_studies, read_worklist
 
 router = APIRouter(include_in_schema=False)
@@ -186,7 +187,7 @@ def read_report(session: Session, web: Web, study_id: int) -> str:
     if pictures is None or pictures.report is None:
         raise HTTPException(status.HTTP_404_NOT_FOUND, "this study has no report")
     try:
-        return report_text(
+        return render_text(
             read_object(session, web.settings.results_folder, pictures.result_id, pictures.report)
         )
     except PictureError as error:

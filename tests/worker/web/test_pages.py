@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 from sqlalchemy import select, update
 
-from dicom_node.colour import overlay_attention
 from tests.dicom_node.result_samples import COLUMNS, ROWS
 from tests.worker.test_decisions import prepare, receive
 from tests.worker.test_indexing import freeze_now, make_study
@@ -88,14 +87,10 @@ def test_layers_of_an_attention_image_are_its_panes(graded, web, log_in):
         assert plain.shape[0] / plain.shape[1] == ROWS / COLUMNS
         assert np.array_equal(whole[: overlay.shape[0], : overlay.shape[1]], overlay)
         assert np.array_equal(plain[..., 0], plain[..., 1])
-    # what differs between them is attention, and never more than its overlay can be
-    grey, differs = plain[..., 0], np.any(plain != overlay, axis=-1)
-    full = overlay_attention(grey, np.ones(grey.shape, np.float32))
-    lower, upper = np.minimum(plain, full), np.maximum(plain, full)
+    # the last image holds some of the spot: there, and only there, the anatomy is covered
+    differs = np.any(plain != overlay, axis=-1)
     assert differs.any()
     assert not differs.all()
-    assert (overlay[differs][:, 2] <= np.maximum(upper, 255)[differs][:, 2]).all()
-    assert lower.shape == overlay.shape
 
 
 def test_only_images_of_the_newest_result_are_served(graded, web, log_in):
