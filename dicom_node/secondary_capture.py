@@ -36,6 +36,11 @@ class AttentionImage:
         return InstanceReference.of(self.dataset)
 
 
+def score_frames(reference: Sequence[Dataset], attention: Volume) -> tuple[float, ...]:
+    """Say how attended each frame is (0-1), in the order of `read_frames`; raises FrameGeometryError."""
+    return tuple(attention_score(frame, attention) for frame in read_frames(reference))
+
+
 def build_attention_images(
     reference: Sequence[Dataset],
     attention: Volume,
@@ -43,16 +48,19 @@ def build_attention_images(
     evidence: Evidence,
     *,
     maximum_images: int = 24,
+    scores: Sequence[float] | None = None,
 ) -> tuple[AttentionImage, ...]:
     """Build Secondary Captures of the most attended frames of `reference`, in spatial order.
 
     `attention` lies anywhere in RAS+ space and is sampled trilinearly; outside it there is none. Grey
-    values are windowed once over the series. Raises FrameGeometryError, FrameDecodeError, and EvidenceError
+    values are windowed once over the series. `scores` are those of `score_frames`, where they are known.
+    Raises FrameGeometryError, FrameDecodeError, and EvidenceError
     where `reference` is no part of the evidence.
     """
     frames = read_frames(reference)
     _require_evidence(frames, evidence)
-    scores = [attention_score(frame, attention) for frame in frames]
+    if scores is None:
+        scores = score_frames(reference, attention)
     chosen = sorted(sorted(range(len(frames)), key=lambda i: (-scores[i], i))[:maximum_images])
     window = choose_window(frames)
     builder = CaptureBuilder(report, evidence)
@@ -72,18 +80,21 @@ def build_summary_image(
     attention: Mapping[Contrast, Volume],
     report: Report,
     evidence: Evidence,
+    scores: Sequence[float] | None = None,
 ) -> Dataset:
     """Build the Secondary Capture that stands before the attention images.
 
     It shows, of each contrast, the frame through the middle of what is most attended in the most attended
     frame of T1ce. `attention` is one volume in each series' own RAS+ space: the same voxels, the affine of
-    each. Raises as `build_attention_images`.
+    each. `scores` are those of T1ce, where they are known. Raises as `build_attention_images`.
     """
     frames = {contrast: read_frames(datasets) for contrast, datasets in series.items()}
     for frames_of_one in frames.values():
         _require_evidence(frames_of_one, evidence)
     reference = attention[Contrast.T1CE]
-    most = max(frames[Contrast.T1CE], key=lambda frame: attention_score(frame, reference))
+    if scores is None:
+        scores = score_frames(series[Contrast.T1CE], reference)
+    most = frames[Contrast.T1CE][max(range(len(scores)), key=scores.__getitem__)]
     voxel = reference.index_of(attention_centre(most, reference))
     panes = []
     for contrast in Contrast:

@@ -20,7 +20,7 @@ from dicom_node.nifti import convert_series
 from dicom_node.part10 import write_bytes
 from dicom_node.report import Report
 from dicom_node.result_kind import DEFAULT_KINDS, ResultKind
-from dicom_node.secondary_capture import build_attention_images, build_summary_image
+from dicom_node.secondary_capture import build_attention_images, build_summary_image, score_frames
 from dicom_node.series_choice import NotGradableError
 from dicom_node.structured_report import build_structured_report, select_key_frames, select_key_images
 from model.gates import Judgement
@@ -187,9 +187,11 @@ def build_objects(
     datasets = {contrast: [dcmread(path) for path in files] for contrast, files in series.items()}
     reference = datasets[Contrast.T1CE]
     evidence = build_evidence(reference[0], chain.from_iterable(datasets.values()))
-    summary = build_summary_image(datasets, attention, report, evidence)
+    spot = attention[Contrast.T1CE]
+    scores = score_frames(reference, spot)
+    summary = build_summary_image(datasets, attention, report, evidence, scores)
     images = build_attention_images(
-        reference, attention[Contrast.T1CE], report, evidence, maximum_images=maximum_images
+        reference, spot, report, evidence, maximum_images=maximum_images, scores=scores
     )
     key_images = select_key_images(images)
     key_frames = select_key_frames(key_images, [datasets[contrast] for contrast in Contrast])
@@ -199,7 +201,7 @@ def build_objects(
     built = [
         summary,
         *(image.dataset for image in images),
-        *build_before_report(kinds, reference, attention[Contrast.T1CE], summary, report, evidence),
+        *build_before_report(kinds, reference, spot, summary, report, evidence),
         document,
         *build_after_report(kinds, selected, report, evidence),
     ]
