@@ -40,6 +40,8 @@ from worker.cli_checkpoints import app as checkpoint_commands
 from worker.cli_feedback import feedback
 from worker.cli_ledger import note_decision, open_ledger
 from worker.cli_model import evaluate, train
+from worker.cli_peers import app as peer_commands
+from worker.cli_purge import purge
 from worker.cli_replay import replay_studies
 from worker.conformance import conformance_statement
 from worker.decisions import RolesError, decide_roles, find_study, own_name, parse_roles, series_standings
@@ -81,6 +83,7 @@ EXPECTED_ERRORS = (
     InterventionError,
     MissingServiceError,
     NoDicomError,
+    NotPurgeableError,
     NotReadyError,
     NoVolumesError,
     ProcessEndedError,
@@ -105,6 +108,8 @@ app = typer.Typer(
 app.command()(evaluate)
 app.command()(train)
 app.command("replay")(replay_studies)
+app.command()(purge)
+app.add_typer(peer_commands, name="peers")
 app.add_typer(checkpoint_commands, name="model")
 # a log file or a pipe has no width of its own
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
@@ -209,6 +214,9 @@ def results(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     model: Annotated[
         str | None, typer.Option(help='Name of the model, or "name version" as in the table.')
     ] = None,
+    scanner: Annotated[
+        str | None, typer.Option(help="Part of the manufacturer, model or station name of a series.")
+    ] = None,
     minimum: Annotated[
         float | None, typer.Option("--min-probability", min=0, max=1, help="P(HGG) at least.")
     ] = None,
@@ -223,6 +231,7 @@ def results(  # noqa: PLR0913, PLR0917 - each is an option of the command line
         state=state,
         grade=grade,
         model=model,
+        scanner=scanner,
         minimum_probability=minimum,
         maximum_probability=maximum,
     )
