@@ -53,6 +53,7 @@ from worker.incoming import NoDicomError
 from worker.interventions import InterventionError, release_study, retry_study
 from worker.node import DataFolderError, MissingServiceError, open_installation
 from worker.processes import NotReadyError, ProcessEndedError
+from worker.purging import NotPurgeableError
 from worker.queries import state_counts, study_standings
 from worker.schema import SchemaError, readers_may_read, upgrade_schema
 from worker.services import open_database, open_engine, run_services
