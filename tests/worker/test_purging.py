@@ -9,7 +9,9 @@ from tests.command import gliograde
 from tests.worker.deliveries import job_to_deliver, make_object
 from tests.worker.samples import make_header, spool_object
 from tests.worker.test_delivering import deliver_step
-from tests.worker.test_indexing import make_study
+from tests.worker.test_indexing import freeze_now, make_study
+from tests.worker.test_steps import run
+from worker import steps
 from worker.audit import copy_audit_trail
 from worker.census import missing_files
 from worker.database import AuditRecord, Delivery, DestinationState, Instance, Job, ResultObject, Study
@@ -133,6 +135,17 @@ def test_a_manifest_says_that_its_files_were_purged(node):
     purge(node)
     with node.sessions() as session:
         assert load_manifest(session, node.spool, 1).purged
+
+
+def test_a_job_whose_images_were_purged_is_held_with_what_to_do(make_node):
+    node = make_node()
+    make_study(node.sessions, node.spool)
+    freeze_now(node.sessions)
+    with node.sessions.begin() as session:
+        session.execute(update(Instance).values(purged_at=text("now()")))
+    job = run(node, JobState.PREPARE, steps.prepare)
+    assert (job.state, job.reason_code) == (JobState.HELD, "purged")
+    assert "have it sent again" in (job.reason or "")
 
 
 def test_the_command_says_what_would_go_and_does_it_when_told(make_node, node, database_url):
