@@ -30,9 +30,14 @@ def take_census(node: Node) -> None:
 
 def missing_files(session: Session, node: Node) -> list[str]:
     """Digests of received and of built objects that have a row and no file."""
-    received = session.scalars(select(Instance.sha256).execution_options(yield_per=1000))
-    missing = [sha256 for sha256 in received if not node.spool.object_path(sha256).exists()]
-    built = session.scalars(select(ResultObject.sha256).execution_options(yield_per=1000))
+    received = select(Instance.sha256).where(Instance.purged_at.is_(None))
+    missing = [
+        sha256
+        for sha256 in session.scalars(received.execution_options(yield_per=1000))
+        if not node.spool.object_path(sha256).exists()
+    ]
+    made = select(ResultObject.sha256).where(ResultObject.purged_at.is_(None))
+    built = session.scalars(made.execution_options(yield_per=1000))
     folder = node.settings.results_folder
     return [*missing, *(sha256 for sha256 in built if not object_path(folder, sha256).exists())]
 

@@ -40,6 +40,8 @@ from worker.cli_checkpoints import app as checkpoint_commands
 from worker.cli_feedback import feedback
 from worker.cli_ledger import note_decision, open_ledger
 from worker.cli_model import cross_validate, evaluate, train
+from worker.cli_peers import app as peer_commands
+from worker.cli_purge import purge
 from worker.cli_replay import replay_studies
 from worker.cli_simulate import simulate
 from worker.cli_web import users as user_commands
@@ -54,6 +56,7 @@ from worker.incoming import NoDicomError
 from worker.interventions import InterventionError, release_study, retry_study
 from worker.node import DataFolderError, MissingServiceError, open_installation
 from worker.processes import NotReadyError, ProcessEndedError
+from worker.purging import NotPurgeableError
 from worker.queries import state_counts, study_standings
 from worker.schema import SchemaError, readers_may_read, upgrade_schema
 from worker.services import open_database, open_engine, run_services
@@ -86,6 +89,7 @@ EXPECTED_ERRORS = (
     InterventionError,
     MissingServiceError,
     NoDicomError,
+    NotPurgeableError,
     NotReadyError,
     NoVolumesError,
     ProcessEndedError,
@@ -115,6 +119,8 @@ app.command()(simulate)
 app.command()(web)
 app.command()(cross_validate)
 app.command("replay")(replay_studies)
+app.command()(purge)
+app.add_typer(peer_commands, name="peers")
 app.add_typer(checkpoint_commands, name="model")
 app.add_typer(user_commands, name="user")
 # a log file or a pipe has no width of its own
@@ -229,6 +235,9 @@ def results(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     model: Annotated[
         str | None, typer.Option(help='Name of the model, or "name version" as in the table.')
     ] = None,
+    scanner: Annotated[
+        str | None, typer.Option(help="Part of the manufacturer, model or station name of a series.")
+    ] = None,
     minimum: Annotated[
         float | None, typer.Option("--min-probability", min=0, max=1, help="P(HGG) at least.")
     ] = None,
@@ -243,6 +252,7 @@ def results(  # noqa: PLR0913, PLR0917 - each is an option of the command line
         state=state,
         grade=grade,
         model=model,
+        scanner=scanner,
         minimum_probability=minimum,
         maximum_probability=maximum,
     )

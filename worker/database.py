@@ -121,6 +121,9 @@ class Series(Base):
     modality: Mapped[str]
     series_number: Mapped[int | None]
     series_description: Mapped[str]
+    manufacturer: Mapped[str] = mapped_column(default="", server_default="")
+    manufacturer_model_name: Mapped[str] = mapped_column(default="", server_default="")
+    station_name: Mapped[str] = mapped_column(default="", server_default="")
 
     study: Mapped[Study] = relationship()
     __table_args__ = (UniqueConstraint("study_id", "series_instance_uid"),)
@@ -141,6 +144,7 @@ class Instance(Base):
     calling_ae_title: Mapped[str]
     received_at: Mapped[datetime]
     indexed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    purged_at: Mapped[datetime | None]
 
     series: Mapped[Series] = relationship()
     __table_args__ = (UniqueConstraint("sop_instance_uid", "sha256"),)
@@ -392,6 +396,7 @@ class ResultObject(Base):
     series_instance_uid: Mapped[str]
     sha256: Mapped[str]
     size_bytes: Mapped[int]
+    purged_at: Mapped[datetime | None]
 
     result: Mapped[Result] = relationship()
     __table_args__ = (UniqueConstraint("result_id", "position"),)

@@ -41,7 +41,7 @@ def examine(settings: Settings) -> list[Finding]:
         _allow_list(settings),
         _receiver(settings),
         _broker(settings),
-        *_peers(settings),
+        *examine_peers(settings),
         *_database(settings),
     ]
 
@@ -178,7 +178,8 @@ def _broker(settings: Settings) -> Finding:
     return ok(check, "answers")
 
 
-def _peers(settings: Settings) -> list[Finding]:
+def examine_peers(settings: Settings) -> list[Finding]:
+    """C-ECHO every destination and every source."""
     if not settings.destinations:
         return [
             warning(

@@ -9,7 +9,7 @@ from itertools import islice
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
@@ -41,6 +41,8 @@ HEADER_KEYWORDS = [
     *STUDY_KEYWORDS.values(),
     "SpecificCharacterSet",
     "Manufacturer",
+    "ManufacturerModelName",
+    "StationName",
     "Modality",
     "SeriesNumber",
     "SeriesDescription",
@@ -76,6 +78,16 @@ def index_instance(session: Session, spool: Spool, entry: SpoolEntry, header: Da
     series_id = _series_id(session, study.id, entry, header)
     earlier = find_earlier(session, entry)
     if any(item.sha256 == entry.sha256 for item in earlier):
+        # what was purged and is sent again is here again
+        session.execute(
+            update(Instance)
+            .where(
+                Instance.sop_instance_uid == entry.sop_instance_uid,
+                Instance.sha256 == entry.sha256,
+                Instance.purged_at.is_not(None),
+            )
+            .values(purged_at=None)
+        )
         return
     _add_instance(session, series_id, entry)
     differing = [column for column in IDENTITY if getattr(study, column) != described[column]]
@@ -171,6 +183,9 @@ def _series_id(session: Session, study_id: int, entry: SpoolEntry, header: Datas
         modality=header_text(header, "Modality"),
         series_number=_integer(header, "SeriesNumber"),
         series_description=header_text(header, "SeriesDescription"),
+        manufacturer=header_text(header, "Manufacturer"),
+        manufacturer_model_name=header_text(header, "ManufacturerModelName"),
+        station_name=header_text(header, "StationName"),
     )
     session.add(series)
     session.flush()

@@ -15,6 +15,9 @@ from worker.database import Instance, Job, ManifestEntry, Series, SeriesRole, St
 from worker.pipeline import InputInstance
 from worker.states import Completeness
 
+PURGED = "purged"
+"""Reason code of a job whose images are gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class ManifestInstance:
@@ -36,6 +39,8 @@ class Manifest:
     version: int
     completeness: Completeness
     instances: Sequence[ManifestInstance]
+    purged: bool = False
+    """Files of it were purged: it can't be prepared until they are sent again."""
 
     def files_by_series(self) -> dict[str, list[Path]]:
         """Files of each series, keyed by Series Instance UID."""
@@ -71,15 +76,21 @@ def load_manifest(session: Session, spool: Spool, job_id: int) -> Manifest:
         .where(Job.id == job_id)
     ).one()
     rows = session.execute(
-        select(Instance.series_id, Series.series_instance_uid, Instance.sop_instance_uid, Instance.sha256)
+        select(
+            Instance.series_id,
+            Series.series_instance_uid,
+            Instance.sop_instance_uid,
+            Instance.sha256,
+            Instance.purged_at,
+        )
         .join(Series)
         .join(ManifestEntry, ManifestEntry.instance_id == Instance.id)
         .join(Job, Job.study_version_id == ManifestEntry.study_version_id)
         .where(Job.id == job_id)
         .order_by(Instance.id)
-    )
-    instances = [ManifestInstance(*row, path=spool.object_path(row.sha256)) for row in rows]
-    return Manifest(*study, instances=instances)
+    ).all()
+    instances = [ManifestInstance(*row[:4], path=spool.object_path(row.sha256)) for row in rows]
+    return Manifest(*study, instances=instances, purged=any(row.purged_at for row in rows))
 
 
 def load_roles(session: Session, job_id: int) -> dict[Contrast, tuple[str, SeriesRole]]:

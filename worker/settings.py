@@ -112,6 +112,11 @@ class Settings(NodeSettings):
     checkpoint_folder: Path | None = Field(
         default=None, description="Checkpoint in use; empty: what `gliograde model use` chose"
     )
+    keep_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="Days for which `gliograde purge` leaves the files of a study that is over",
+    )
     shadow_model: str | None = Field(
         default=None,
         description="Checkpoint that grades each new study too, for the database only: a name of "

@@ -25,7 +25,7 @@ from worker.confirming import confirm_choices
 from worker.database import Job, Result, Study
 from worker.decisions import load_decisions
 from worker.inference import Grader, InferenceUnavailableError
-from worker.manifest import Manifest, load_manifest, load_roles
+from worker.manifest import PURGED, Manifest, load_manifest, load_roles
 from worker.reporting import (
     describe_report,
     ends_as,
@@ -48,6 +48,10 @@ def prepare(step: ClaimedStep) -> None:
     with node.sessions() as session:
         manifest = load_manifest(session, node.spool, job_id)
         decided = load_decisions(session, manifest.study_id)
+    if manifest.purged:
+        reason = "images of this study were purged: have it sent again, then `gliograde retry`"
+        _end_ungraded(step, manifest, Seen(job_id, manifest.series_ids(), []), JobState.HELD, PURGED, reason)
+        return
     described = describe_files(manifest.files_by_series(), node.settings.series_rules)
     seen = Seen(job_id, manifest.series_ids(), described)
     try:

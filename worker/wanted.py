@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, or_
+from sqlalchemy import ColumnElement, or_, select
 
 from model.grade import Grade
-from worker.database import Job, Result, Study
+from worker.database import Job, Result, Series, Study
 from worker.states import JobState, StudyState
 
 
@@ -34,6 +34,7 @@ class Wanted:
     state: Standing | None = None
     grade: Grade | None = None
     model: str | None = None
+    scanner: str | None = None
     minimum_probability: float | None = None
     maximum_probability: float | None = None
     before_study: int | None = None
@@ -41,7 +42,7 @@ class Wanted:
     def conditions(self) -> list[ColumnElement[bool]]:
         """Build conditions on a study, its newest job and that job's result.
 
-        `model` is a name, or name and version.
+        `model` is a name, or name and version; `scanner` a part of what a series says of its scanner.
         """
         conditions: list[ColumnElement[bool]] = []
         if self.since is not None:
@@ -55,6 +56,8 @@ class Wanted:
         if self.model is not None:
             named = Result.model_name + " " + Result.model_version
             conditions.append(or_(Result.model_name == self.model, named == self.model))
+        if self.scanner is not None:
+            conditions.append(_is_from(self.scanner))
         if self.minimum_probability is not None:
             conditions.append(Result.probability >= self.minimum_probability)
         if self.maximum_probability is not None:
@@ -69,6 +72,12 @@ def _stands(state: Standing) -> ColumnElement[bool]:
         return Study.state == StudyState.OPEN
     in_job = (Study.state == StudyState.STABLE) & (Job.state == JobState(state.value))
     return or_(in_job, Study.state == StudyState.HELD) if state is Standing.HELD else in_job
+
+
+def _is_from(scanner: str) -> ColumnElement[bool]:
+    named = Series.manufacturer + " " + Series.manufacturer_model_name + " " + Series.station_name
+    theirs = (Series.study_id == Study.id) & named.icontains(scanner, autoescape=True)
+    return select(Series.id).where(theirs).correlate(Study).exists()
 
 
 def _midnight(day: date) -> datetime:

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 from alembic import command
 from sqlalchemy import text
@@ -64,6 +68,32 @@ def test_a_newer_schema_is_refused(engine):
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaError, match="newer than this gliograde"):
         check_schema(engine)
+
+
+@pytest.mark.parametrize(
+    ("revision", "words"), [("9999", "newer than this gliograde"), ("0008", "run `gliograde migrate`")]
+)
+def test_a_worker_process_refuses_another_schema_before_it_takes_a_task(
+    engine, database_url, tmp_path, revision, words
+):
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": revision})
+    environment = os.environ | {
+        "GLIOGRADE_DATABASE_URL": database_url,
+        "GLIOGRADE_DATA_FOLDER": str(tmp_path / "data"),
+        "GLIOGRADE_REDIS_URL": "redis://127.0.0.1:1/0",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "celery", "--app", "worker", "worker", "--pool", "solo"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert ended.returncode == 1
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_parameters_stay_out_of_errors(engine):

@@ -90,6 +90,9 @@ def test_without_results_there_is_still_a_heading():
         (Wanted(since=TODAY - DAY, until=TODAY + DAY), [2, 1]),
         (Wanted(since=TODAY + 2 * DAY), []),
         (Wanted(until=TODAY - 2 * DAY), []),
+        (Wanted(scanner="acme 3"), [2]),
+        (Wanted(scanner="MR2"), [2]),
+        (Wanted(scanner="%"), []),
         (Wanted(model="gliograde-simulated"), [1]),
         (Wanted(model="gliograde"), []),
     ],
@@ -97,8 +100,9 @@ def test_without_results_there_is_still_a_heading():
 def test_results_are_filtered(make_node, wanted, expected):
     node = make_node()
     deliver_step(node, job_to_deliver(node, make_object()))
+    scanner = {"Manufacturer": "Acme", "ManufacturerModelName": "3T", "StationName": "MR2"}
     for patient in ("P1", "P2"):
-        make_study(node.sessions, node.spool, 1, study="9.9", series="9.9.1", PatientID=patient)
+        make_study(node.sessions, node.spool, 1, study="9.9", series="9.9.1", PatientID=patient, **scanner)
     with node.sessions() as session:
         assert [item.study_id for item in study_standings(session, wanted=wanted)] == expected
         name = f"{node.card.name} {node.card.version}"
