@@ -27,6 +27,7 @@ from dicom_node.mr_study import PatientIdentity, StudyHeader
 from dicom_node.scu import Destination, Sent, echo, send
 from dicom_node.settings import AllowedPeer
 from dicom_node.spool import Spool
+from tests.checkpoints import copy_without_gates
 from tests.faults.processes import PATIENCE, kill_group
 from worker.database import (
     Delivery,
@@ -124,6 +125,7 @@ class Service:
             retry_delay=timedelta(seconds=0.2),
             heartbeat_interval=timedelta(seconds=1),
             series_wait=timedelta(0),
+            checkpoint_folder=copy_without_gates(folder / "checkpoint"),
             device="cpu",
         ).model_copy(update=changes)
         self.engine = create_ledger_engine(url)

@@ -11,7 +11,8 @@ from sqlalchemy.orm import sessionmaker
 import model.preprocess
 from dicom_node.audit import AuditSpool
 from dicom_node.spool import Spool
-from model.card import default_checkpoint_folder, read_card
+from model.card import read_card
+from tests.checkpoints import copy_without_gates
 from worker.database import create_ledger_engine
 from worker.embedded import embedded_postgres_url
 from worker.node import Node, open_installation
@@ -87,12 +88,18 @@ def spool(tmp_path):
     return Spool(tmp_path / "spool")
 
 
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """The shipped weights, which grade whatever they are shown."""
+    return copy_without_gates(tmp_path_factory.mktemp("checkpoints") / "ungated")
+
+
 @pytest.fixture
-def make_node(tmp_path, sessions, spool):
+def make_node(tmp_path, sessions, spool, checkpoint):
     """A node on this test's database and folders, with further settings."""
 
     def make(**changes):
-        folder = default_checkpoint_folder()
+        folder = checkpoint
         settings = Settings(data_folder=tmp_path / "data", **changes)
         installation = open_installation(settings.data_folder)
         audit = AuditSpool(settings.audit_folder)
