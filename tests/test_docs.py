@@ -1,5 +1,6 @@
-"""The documentation names only what exists."""
+"""The documentation names only what exists, and every setting."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -7,7 +8,13 @@ from pathlib import Path
 
 from typer.main import get_command
 
+from dicom_node.scu import Destination
+from dicom_node.settings import AllowedPeer
+from dicom_node.site_rules import SiteRule
 from dicom_node.spool import Spool
+from dicom_node.stow import WebDestination
+from dicom_node.tls import TlsFiles
+from tests.settings_page import table
 from tests.worker.samples import make_header, spool_object
 from worker.cli import app
 
@@ -65,3 +72,26 @@ def test_the_handbook_has_a_row_for_each_line_of_the_doctor():
         r'(?:check(?:, folder)? = |\b(?:ok|warning|failed|Finding)\(\s*|\()f?"([a-z][a-z {}.-]+)"', sources
     )
     assert {re.sub(r"\{.+?\}", "…", name) for name in named} == told
+
+
+def test_the_settings_page_holds_every_setting_with_its_default_and_description():
+    page = (REPOSITORY / "docs" / "settings.md").read_text()
+    found = page[page.index("| setting |") : page.index("\n\n## Who may send")]
+    assert found == table(), "print it anew: python -m tests.settings_page"
+
+
+def test_the_settings_page_names_each_key_of_the_settings_that_are_tables():
+    page = (REPOSITORY / "docs" / "settings.md").read_text()
+    page = page[page.index("\n## Who may send") :]
+    fields = {
+        item.name for kind in (Destination, WebDestination, TlsFiles) for item in dataclasses.fields(kind)
+    }
+    keys = fields | AllowedPeer.model_fields.keys() | SiteRule.model_fields.keys()
+    assert {key for key in keys if f"`{key}`" not in page} == set()
+
+
+def test_each_link_of_the_documentation_leads_to_a_file():
+    for page in (REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,0 +1,43 @@
+"""The table of docs/settings.md, from the settings themselves: `python -m tests.settings_page` prints it."""
+
+from datetime import timedelta
+
+from pydantic.fields import FieldInfo
+
+from dicom_node.settings import NodeSettings
+from worker.settings import Settings
+
+
+def table() -> str:
+    """One row for each setting: those that the node reads, then those that the rest reads too."""
+    own = [name for name in Settings.model_fields if name not in NodeSettings.model_fields]
+    rows = [_row(name, Settings.model_fields[name]) for name in (*NodeSettings.model_fields, *own)]
+    return "\n".join(("| setting | default | what it is |", "|---|---|---|", *rows))
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    return f"| `{name}` | {_default(field)} | {field.description} |"
+
+
+def _default(field: FieldInfo) -> str:
+    """As it would be written into the settings file; durations with their unit."""
+    if field.default_factory is not None:
+        return "see there"
+    value = field.default
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, timedelta):
+        return _duration(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _duration(value: timedelta) -> str:
+    seconds = int(value.total_seconds())
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+if __name__ == "__main__":
+    print(table())  # noqa: T201
