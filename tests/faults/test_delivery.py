@@ -27,6 +27,7 @@ from dicom_node.stand_in_pacs import Fault, StandInPacs
 from dicom_node.storage_commitment import CommitmentInbox, CommitmentReport
 from tests.dicom_node.commitment_peer import report_commitment
 from tests.worker.conftest import (  # noqa: F401 - fixtures
+    checkpoint,
     database_url,
     engine,
     make_node,

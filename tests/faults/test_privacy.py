@@ -27,6 +27,7 @@ from dicom_node.storage_commitment import CommitmentInbox
 from tests.dicom_node.commitment_peer import report_commitment
 from tests.faults.test_delivery import free_tcp_port
 from tests.worker.conftest import (  # noqa: F401 - fixtures
+    checkpoint,
     database_url,
     engine,
     make_node,
