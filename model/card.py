@@ -162,7 +162,7 @@ class Card(_Frozen):
 
 def default_checkpoint_folder() -> Path:
     """Give the folder of the checkpoint that ships with the package."""
-    return Path(__file__).parent / "checkpoints" / "simulated-v1"
+    return Path(__file__).parent / "checkpoints" / "simulated-v2"
 
 
 def read_card(folder: Path) -> Card:
