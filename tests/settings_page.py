@@ -1,11 +1,21 @@
-"""The table of docs/settings.md, from the settings themselves: `python -m tests.settings_page` prints it."""
+"""The table of docs/settings.md, from the settings themselves; `python -m tests.settings_page` writes it."""
 
 from datetime import timedelta
+from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
 from dicom_node.settings import NodeSettings
 from worker.settings import Settings
+
+PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
+
+
+def split_page() -> tuple[str, str, str]:
+    """The page as it is: what stands before the table, the table, and what stands after it."""
+    before, begin, rest = PAGE.read_text().partition("| setting |")
+    found, end, after = rest.partition("\n\n## ")
+    return before, begin + found, end + after
 
 
 def table() -> str:
@@ -40,4 +50,5 @@ def _duration(value: timedelta) -> str:
 
 
 if __name__ == "__main__":
-    print(table())  # noqa: T201
+    before, _, after = split_page()
+    PAGE.write_text(before + table() + after)
