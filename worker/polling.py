@@ -12,7 +12,8 @@ from threading import Event
 from celery.exceptions import WorkerShutdown
 from sqlalchemy.exc import OperationalError
 
-from worker.celery import current_node, refuse_to_start_unready
+from dicom_node.logs import configure_logging
+from worker.celery import current_node, current_settings, refuse_to_start_unready
 from worker.node import Node
 from worker.sending import send_due
 from worker.states import JobState
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def main() -> int:
     """Work until SIGTERM or SIGINT; 1 when this machine can't grade."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure_logging(current_settings().log_format)
     refuse_to_start_unready(needs_broker=False)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):

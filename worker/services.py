@@ -63,7 +63,8 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
 
 
 def _start(processes: Processes, settings: Settings) -> None:
-    celery = ["celery", "--app", "worker"]
+    quiet = ["--quiet"] if settings.log_format == "json" else []
+    celery = ["celery", *quiet, "--app", "worker"]
     for log in settings.logs_folder.glob("*.log"):
         log.replace(log.with_suffix(".log.1"))
     node = processes.start("node", ["dicom_node"])

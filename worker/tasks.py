@@ -9,6 +9,7 @@ from celery.exceptions import WorkerShutdown
 from celery.platforms import EX_FAILURE
 from sqlalchemy.exc import OperationalError
 
+from dicom_node.logs import about
 from worker import delivering, steps
 from worker.audit_forwarding import forward_audit_trail
 from worker.celery import app, current_inference, current_node, current_shadow
@@ -63,10 +64,11 @@ def grade(job_id: int) -> None:
     if following is None:
         return
     shadow = current_shadow()
-    kept = shadow and keep_for_shadow(current_node(), job_id)
-    send_hint(app, Hint(job_id, following))
-    if shadow and kept:
-        read_in_shadow(current_node(), shadow, job_id, kept)
+    with about(job_id=job_id):
+        kept = shadow and keep_for_shadow(current_node(), job_id)
+        send_hint(app, Hint(job_id, following))
+        if shadow and kept:
+            read_in_shadow(current_node(), shadow, job_id, kept)
 
 
 @app.task(name=STEPS[JobState.REPORT].task)
@@ -113,6 +115,11 @@ def run_step(job_id: int, state: JobState) -> JobState | None:
     Failures are written to the ledger and logged without their message, which might name a patient. Raises
     WorkerShutdown where this worker should take no more work.
     """
+    with about(job_id=job_id):
+        return _claim_and_run(job_id, state)
+
+
+def _claim_and_run(job_id: int, state: JobState) -> JobState | None:
     node = current_node()
     try:
         claim = take_claim(node, job_id, state)
