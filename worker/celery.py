@@ -28,6 +28,7 @@ from worker.consumer import EagerAMQP, HeartbeatStep
 from worker.inference import Inference
 from worker.log_privacy import hide_messages_of_tasks
 from worker.node import DataFolderError, MissingServiceError, Node, open_node
+from worker.notifications import channels_of
 from worker.schema import SchemaError, check_schema
 from worker.second_readings import Reader, open_shadow
 from worker.settings import Settings
@@ -71,6 +72,15 @@ _FORWARDING = {
 }
 
 
+_NOTIFYING = {
+    "notify": {
+        "task": "worker.tasks.notify",
+        "schedule": timedelta(seconds=10),
+        "options": {"queue": "send", "expires": 10},
+    }
+}
+
+
 def _make_app() -> Celery:
     silence_libraries()
     hide_messages_of_tasks()
@@ -101,6 +111,7 @@ def _make_app() -> Celery:
                 "options": {"queue": "cpu", "expires": settings.sweep_interval.total_seconds()},
             },
             **(_FORWARDING if settings.audit_forward_url else {}),
+            **(_NOTIFYING if channels_of(settings) else {}),
             "census": {
                 "task": "worker.tasks.census",
                 "schedule": CENSUS_INTERVAL,

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from dicom_node.logs import configure_logging
 from worker.celery import current_node, current_settings, refuse_to_start_unready
 from worker.node import Node
+from worker.notifications import notify
 from worker.sending import send_due
 from worker.states import JobState
 from worker.sweep import keep_up
@@ -35,6 +36,7 @@ def main() -> int:
     while not stop.is_set():
         try:
             drain(node, stop)
+            notify(node)
         except OperationalError:
             logger.warning("PostgreSQL is away")
         except WorkerShutdown:

@@ -10,7 +10,7 @@ from celery.platforms import EX_FAILURE
 from sqlalchemy.exc import OperationalError
 
 from dicom_node.logs import about
-from worker import delivering, steps
+from worker import delivering, notifications, steps
 from worker.audit_forwarding import forward_audit_trail
 from worker.celery import app, current_inference, current_node, current_shadow
 from worker.census import take_census
@@ -97,6 +97,15 @@ def send(destination_id: int) -> None:
 def forward_audit() -> None:
     """Pass new audit events on, where the settings name a receiver."""
     forward_audit_trail(current_node())
+
+
+@app.task(name="worker.tasks.notify")
+def notify() -> None:
+    """Tell a person of events, where the settings name a webhook or a mail server."""
+    try:
+        notifications.notify(current_node())
+    except OperationalError:
+        logger.warning("PostgreSQL is away; nobody is notified meanwhile")
 
 
 _FUNCTIONS: Mapping[JobState, Callable[[ClaimedStep], None]] = MappingProxyType(
