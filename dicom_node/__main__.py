@@ -10,6 +10,7 @@ from pydantic_settings import SettingsError
 from dicom_node.audit import AuditSpool
 from dicom_node.dispatcher import STOP_SIGNALS, Dispatcher
 from dicom_node.handover import Handover
+from dicom_node.logs import configure_logging
 from dicom_node.quiet import silence_libraries
 from dicom_node.scp import PortInUseError, ScpError, StorageScp, allow_list_of, check_settings
 from dicom_node.settings import NodeSettings, settings_line
@@ -22,10 +23,10 @@ def main() -> int:
     """Run the node; 0 after a clean stop, 2 where it can't start, with one line that says why."""
     # Blocked before the first thread starts, so that the signal waits for who asks for it.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     silence_libraries()
     try:
         settings = NodeSettings()
+        configure_logging(settings.log_format)
         check_settings(settings)
         Spool(settings.spool_folder)
         number = _receive(settings, AuditSpool(settings.audit_folder))

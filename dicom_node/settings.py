@@ -27,6 +27,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from dicom_node.logs import LogFormat
 from dicom_node.named_files import NamedFilesSource
 from dicom_node.tls import TlsFiles
 
@@ -84,6 +85,9 @@ class NodeSettings(BaseSettings):
 
     data_folder: Path = Field(
         default=Path("gliograde-data"), description="Folder of the spool, the workspaces and the results"
+    )
+    log_format: LogFormat = Field(
+        default="text", description="How every process logs: lines of text, or of JSON"
     )
     ae_title: str = Field(default="GLIOGRADE", min_length=1, max_length=16, description="Our own AE title")
     bind_address: str = Field(default="127.0.0.1", description="Address the Storage SCP listens on")

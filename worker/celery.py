@@ -3,15 +3,24 @@
 Redis carries hints only. Messages hold one integer, results are not kept, nothing is scheduled by Redis.
 """
 
+import logging
 import sys
 from datetime import timedelta
 from functools import cache
 
 from celery import Celery
-from celery.signals import celeryd_init, worker_ready, worker_shutdown
+from celery.apps.worker import Worker
+from celery.signals import (
+    after_setup_logger,
+    after_setup_task_logger,
+    celeryd_init,
+    worker_ready,
+    worker_shutdown,
+)
 from pydantic import ValidationError
 
 from dicom_node.audit import AuditSpool
+from dicom_node.logs import log_warnings, make_formatter
 from dicom_node.quiet import silence_libraries
 from dicom_node.settings import settings_line
 from model.card import CheckpointError
@@ -19,6 +28,7 @@ from worker.consumer import EagerAMQP, HeartbeatStep
 from worker.inference import Inference
 from worker.log_privacy import hide_messages_of_tasks
 from worker.node import DataFolderError, MissingServiceError, Node, open_node
+from worker.notifications import channels_of
 from worker.schema import SchemaError, check_schema
 from worker.second_readings import Reader, open_shadow
 from worker.settings import Settings
@@ -62,6 +72,15 @@ _FORWARDING = {
 }
 
 
+_NOTIFYING = {
+    "notify": {
+        "task": "worker.tasks.notify",
+        "schedule": timedelta(seconds=10),
+        "options": {"queue": "send", "expires": 10},
+    }
+}
+
+
 def _make_app() -> Celery:
     silence_libraries()
     hide_messages_of_tasks()
@@ -69,6 +88,7 @@ def _make_app() -> Celery:
         settings = current_settings()
     except ValidationError as error:
         sys.exit(settings_line(error))
+    log_warnings(settings.log_format)
     made = Celery("gliograde", include=["worker.tasks"], amqp=EagerAMQP)
     made.conf.update(
         broker_url=settings.redis_url.get_secret_value() if settings.redis_url else "",
@@ -91,6 +111,7 @@ def _make_app() -> Celery:
                 "options": {"queue": "cpu", "expires": settings.sweep_interval.total_seconds()},
             },
             **(_FORWARDING if settings.audit_forward_url else {}),
+            **(_NOTIFYING if channels_of(settings) else {}),
             "census": {
                 "task": "worker.tasks.census",
                 "schedule": CENSUS_INTERVAL,
@@ -103,6 +124,22 @@ def _make_app() -> Celery:
 
 
 app = _make_app()
+
+
+@after_setup_logger.connect
+@after_setup_task_logger.connect
+def log_as_set(logger: logging.Logger, **_: object) -> None:
+    """Let what Celery has set up, its level and its file, write JSON where the settings say so."""
+    if current_settings().log_format == "json":
+        for handler in logger.handlers:
+            handler.setFormatter(make_formatter("json"))
+
+
+@celeryd_init.connect
+def drop_banner(instance: Worker, **_: object) -> None:
+    """Keep the banner, which no program can read, out of a log of JSON; `celery --quiet` does it for beat."""
+    if current_settings().log_format == "json":
+        instance.quiet = True
 
 
 @worker_ready.connect

@@ -55,6 +55,7 @@ from worker.embedded import EmbeddedServerError
 from worker.incoming import NoDicomError
 from worker.interventions import InterventionError, release_study, retry_study
 from worker.node import DataFolderError, MissingServiceError, open_installation
+from worker.parquet import ParquetError, write_parquet
 from worker.processes import NotReadyError, ProcessEndedError
 from worker.purging import NotPurgeableError
 from worker.queries import state_counts, study_standings
@@ -92,6 +93,7 @@ EXPECTED_ERRORS = (
     NotPurgeableError,
     NotReadyError,
     NoVolumesError,
+    ParquetError,
     ProcessEndedError,
     RolesError,
     SchemaError,
@@ -139,6 +141,7 @@ class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+    PARQUET = "parquet"
 
 
 @app.command()
@@ -224,6 +227,9 @@ def status(
 def results(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     output: Annotated[Format, typer.Option("--format", help="How to print them.")] = Format.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write CSV, JSON or Parquet to; Parquet needs one.")
+    ] = None,
     since: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Received on this day (UTC) or later.")
     ] = None,
@@ -246,6 +252,11 @@ def results(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     ] = None,
 ) -> None:
     """Print the result of every study, or of those that the options name."""
+    output = Format.JSON if as_json else output
+    if output is Format.PARQUET and out is None:
+        _refuse("Parquet goes into a file: name it with --out FILE")
+    if output is Format.TABLE and out is not None:
+        _refuse("a table is for the eye: --out needs --format csv, json or parquet")
     wanted = Wanted(
         since=since and since.date(),
         until=until and until.date(),
@@ -258,10 +269,12 @@ def results(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     )
     with open_ledger() as session:
         standings = study_standings(session, wanted=wanted)
-    if as_json or output is Format.JSON:
-        sys.stdout.write(to_json(standings) + "\n")
+    if output is Format.PARQUET and out is not None:
+        write_parquet(standings, out)
+    elif output is Format.JSON:
+        _write(to_json(standings) + "\n", out)
     elif output is Format.CSV:
-        sys.stdout.write(to_csv(standings))
+        _write(to_csv(standings), out)
     else:
         console.print(results_table(standings))
 
@@ -424,6 +437,16 @@ def main() -> None:
         _refuse(settings_line(error))
     except OperationalError as error:
         _refuse(f"PostgreSQL can't be reached: {error.orig}")
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
+        sys.stdout.write(text)
+        return
+    try:
+        out.write_text(text)
+    except OSError as error:
+        _refuse(f"{out} can't be written: {error.strerror}")
 
 
 def _refuse(sentence: str) -> NoReturn:

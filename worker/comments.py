@@ -49,6 +49,7 @@ COMMENTS = {
     "feedback.source": "Where it is known from: pathology, follow-up, …",
     "web_user": "One account of the web page",
     "web_session": "One login of a browser, or one token of a program; of its secret only a digest",
+    "notification": "One event that a person is told by webhook or mail, once; names no patient",
     "login_attempt": "One login that failed or is being tried; its name as a digest",
 }
 

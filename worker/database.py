@@ -33,6 +33,8 @@ from worker.states import (
     Completeness,
     DeliveryState,
     JobState,
+    NotificationChannel,
+    NotificationEvent,
     ReadingOrigin,
     StepOutcome,
     StudyState,
@@ -64,7 +66,7 @@ def _text_enum(words: type[StrEnum]) -> Enum:
 _WORDS = (
     *(StudyState, Completeness, JobState, DeliveryState, StepOutcome, WorkWord, ReadingOrigin),
     *(Contrast, Grade, Verdict, Role),
-    *(UserRole, SessionKind),
+    *(UserRole, SessionKind, NotificationEvent, NotificationChannel),
 )
 
 
@@ -556,6 +558,32 @@ class LoginAttempt(Base):
     name_sha256: Mapped[str]
     address: Mapped[str]
     tried_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+
+class Notification(Base):
+    """One event that a person is told by one channel, once: the outbox. Names no patient."""
+
+    __tablename__ = "notification"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    event_key: Mapped[str] = mapped_column(doc="What makes the event this one and no other")
+    channel: Mapped[NotificationChannel]
+    event: Mapped[NotificationEvent]
+    study_id: Mapped[int | None]
+    job_id: Mapped[int | None]
+    destination: Mapped[str | None]
+    state: Mapped[str]
+    reason_code: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    detail: Mapped[str | None] = mapped_column(doc="Why it could not be told")
+    not_before: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    told_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("event_key", "channel"),
+        Index("ix_notification_waiting", "channel", "id", postgresql_where="told_at IS NULL"),
+    )
 
 
 apply_comments(Base.metadata)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from worker.database import DestinationState, Heartbeat, Job, Study, StudyVersion
+from worker.database import DestinationState, Heartbeat, Job, Notification, Study, StudyVersion
 from worker.findings import Finding, failed, ok, warning
 from worker.heartbeat import MISSED_BEATS, silent_workers
 from worker.queries import is_newest_version
@@ -34,6 +34,7 @@ def examine_ledger(engine: Engine, settings: Settings) -> Iterator[Finding]:
         yield from _failing_destinations(session)
         yield _held(session)
         yield _waiting(session)
+        yield _notifications(session)
 
 
 def _clock(session: Session) -> Finding:
@@ -114,4 +115,19 @@ def _waiting(session: Session) -> Finding:
         "waiting",
         f"a study waits for its grade since {oldest:%Y-%m-%d %H:%M} UTC",
         "`gliograde status` says what it waits for; more workers, or the logs of those there are",
+    )
+
+
+def _notifications(session: Session) -> Finding:
+    count, detail = session.execute(
+        select(func.count(), func.max(Notification.detail)).where(
+            Notification.told_at.is_(None), Notification.created_at < func.now() - WAITING_LONG
+        )
+    ).one()
+    if not count:
+        return ok("notifications", "none is overdue")
+    return warning(
+        "notifications",
+        f"{count} could not be told for more than an hour: {detail or 'nobody tries'}",
+        "look at notify_url or notify_smtp, and whether a worker takes from the queue send",
     )

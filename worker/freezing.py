@@ -10,6 +10,7 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
+from dicom_node.logs import about
 from worker import ledger
 from worker.completeness import is_past, sources_of
 from worker.database import (
@@ -158,4 +159,5 @@ def _freeze(session: Session, study: Study, completeness: Completeness) -> None:
     ledger.supersede_jobs(session, older)
     ledger.ensure_job(session, version.id)
     if completeness is Completeness.UNVERIFIED:
-        logger.warning("study %d goes on although its completeness is unverified", study.id)
+        with about(study_id=study.id):
+            logger.warning("study %d goes on although its completeness is unverified", study.id)

@@ -5,6 +5,7 @@ import logging
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from dicom_node.logs import about
 from worker.ledger import Hint
 from worker.states import STEPS
 
@@ -20,7 +21,10 @@ def send_hint(app: Celery, hint: Hint) -> None:
     try:
         app.send_task(step.task, args=[hint.job_id], queue=step.queue, retry=False, ignore_result=True)
     except OperationalError:
-        logger.warning("job %d: the broker is away; the sweep will offer %s again", hint.job_id, hint.state)
+        with about(job_id=hint.job_id):
+            logger.warning(
+                "job %d: the broker is away; the sweep will offer %s again", hint.job_id, hint.state
+            )
 
 
 def send_destination_hint(app: Celery, destination_id: int) -> None:

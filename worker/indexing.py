@@ -112,7 +112,7 @@ def hold_study(session: Session, study: Study, reason: str) -> None:
     The first reason stays, unless a doubt about identity comes to one that lacked instances.
     """
     if study.state is not StudyState.HELD or is_held_as_incomplete(study):
-        logger.error("study %d is held: %s", study.id, reason)
+        logger.error("study %d is held: %s", study.id, reason, extra={"study_id": study.id})
         study.state, study.hold_reason = StudyState.HELD, reason
         ledger.hold_jobs_of_study(session, study.id, reason)
 

@@ -1,8 +1,8 @@
 """Exceptions in the worker's log without their messages: a library's message may quote a patient's data."""
 
 import logging
-import traceback
-from types import TracebackType
+
+from dicom_node.logs import describe_without_message
 
 CELERY_TRACE = "celery.app.trace"
 """Celery's logger for tasks that raised."""
@@ -22,20 +22,6 @@ class WithoutMessages(logging.Filter):
                 record.args = {**record.args, **hidden}
                 record.__dict__["data"] = record.args
         return True
-
-
-def describe_without_message(error: BaseException) -> str:
-    """Build a traceback of the exception and its causes, types only."""
-    parts: list[str] = []
-    seen: BaseException | None = error
-    while seen is not None:
-        parts.insert(0, f"{_places(seen.__traceback__)}{type(seen).__module__}.{type(seen).__qualname__}")
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
-    return "\n\nwhich led to\n\n".join(parts)
-
-
-def _places(trace: TracebackType | None) -> str:
-    return "".join(traceback.format_tb(trace))
 
 
 def hide_messages_of_tasks() -> None:

@@ -12,8 +12,10 @@ from threading import Event
 from celery.exceptions import WorkerShutdown
 from sqlalchemy.exc import OperationalError
 
-from worker.celery import current_node, refuse_to_start_unready
+from dicom_node.logs import configure_logging
+from worker.celery import current_node, current_settings, refuse_to_start_unready
 from worker.node import Node
+from worker.notifications import notify
 from worker.sending import send_due
 from worker.states import JobState
 from worker.sweep import keep_up
@@ -24,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 def main() -> int:
     """Work until SIGTERM or SIGINT; 1 when this machine can't grade."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure_logging(current_settings().log_format)
     refuse_to_start_unready(needs_broker=False)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -34,6 +36,7 @@ def main() -> int:
     while not stop.is_set():
         try:
             drain(node, stop)
+            notify(node)
         except OperationalError:
             logger.warning("PostgreSQL is away")
         except WorkerShutdown:

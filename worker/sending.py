@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlalchemy import select, update
 
 from dicom_node.audit import AuditEvent, AuditEventId, AuditOutcome
+from dicom_node.logs import about
 from dicom_node.scu import (
     AssociationError,
     Destination,
@@ -75,7 +76,8 @@ def _serve(line: Line) -> None:
             if consignment is None:
                 break
             try:
-                _bring(line, consignment)
+                with about(job_id=consignment.job_id):
+                    _bring(line, consignment)
             except AssociationError as error:
                 _wait(line, error)
                 break

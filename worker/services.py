@@ -63,7 +63,8 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
 
 
 def _start(processes: Processes, settings: Settings) -> None:
-    celery = ["celery", "--app", "worker"]
+    quiet = ["--quiet"] if settings.log_format == "json" else []
+    celery = ["celery", *quiet, "--app", "worker"]
     for log in settings.logs_folder.glob("*.log"):
         log.replace(log.with_suffix(".log.1"))
     node = processes.start("node", ["dicom_node"])
@@ -73,8 +74,9 @@ def _start(processes: Processes, settings: Settings) -> None:
         "cpu",
         [*celery, "worker", "--queues", "cpu", "--concurrency", "2", "--hostname", "cpu@%h", *_PLAIN],
     )
-    # a thread for each destination, so that a hanging one never takes the last; and one for the audit trail
-    threads = str(len(settings.destinations) + 2)
+    # a thread for each destination, so that a hanging one never takes the last; and one each for
+    # the audit trail and for notifications
+    threads = str(len(settings.destinations) + 3)
     send = processes.start(
         "send",
         [

@@ -12,6 +12,7 @@ from dicom_node.sending import AnyDestination
 from dicom_node.series_description import ACCEPTED_CONFIDENCE
 from dicom_node.settings import Duration, NodeSettings
 from dicom_node.site_rules import SiteRule
+from worker.states import NotificationEvent
 
 
 class Settings(NodeSettings):
@@ -97,6 +98,30 @@ class Settings(NodeSettings):
     audit_forward_ca: Path | None = Field(
         default=None, description="CA certificates that the tls:// audit receiver is checked against"
     )
+    notify_url: SecretStr | None = Field(
+        default=None, description="Webhook that events are told to: a POST of JSON, http:// or https://"
+    )
+    notify_mail_to: tuple[str, ...] = Field(default=(), description="Mail addresses that events are told to")
+    notify_mail_from: str | None = Field(default=None, description="Mail address that they come from")
+    notify_smtp: str | None = Field(
+        default=None, pattern=r"^[^/\s]+:\d+$", description="Mail server that takes them, host:port"
+    )
+    notify_smtp_starttls: bool = Field(default=False, description="Talk to it in TLS (STARTTLS) only")
+    notify_smtp_ca: Path | None = Field(
+        default=None, description="CA certificates that it is checked against; empty: the system's"
+    )
+    notify_smtp_credentials_file: Path | None = Field(
+        default=None, description="File with user:password for it, one line; needs notify_smtp_starttls"
+    )
+    notify_on: frozenset[NotificationEvent] = Field(
+        default=frozenset(
+            {NotificationEvent.HELD, NotificationEvent.DELIVERY_FAILED, NotificationEvent.DESTINATION_DOWN}
+        ),
+        description="Events told: held, not_gradable, delivery_failed, destination_down (and up again)",
+    )
+    notify_destination_after: Duration = Field(
+        default=timedelta(minutes=30), description="A destination failing for this long is told of"
+    )
     retry_delay: Duration = Field(
         default=timedelta(seconds=10), description="Wait before a failed step's second attempt; doubles"
     )
@@ -149,6 +174,17 @@ class Settings(NodeSettings):
     def _web_tls_whole_or_not_at_all(self) -> Self:
         if (self.web_certificate is None) is not (self.web_key is None):
             raise ValueError("TLS of the web page needs both web_certificate and web_key")
+        return self
+
+    @model_validator(mode="after")
+    def _notifications_can_be_sent(self) -> Self:
+        url = self.notify_url.get_secret_value() if self.notify_url else "https://"
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("notify_url is neither http:// nor https://")
+        if self.notify_mail_to and (self.notify_mail_from is None or self.notify_smtp is None):
+            raise ValueError("notify_mail_to needs notify_mail_from and notify_smtp")
+        if self.notify_smtp_credentials_file is not None and not self.notify_smtp_starttls:
+            raise ValueError("notify_smtp_credentials_file needs notify_smtp_starttls")
         return self
 
     @property

@@ -106,6 +106,26 @@ class ReadingOrigin(StrEnum):
     """The setting `shadow_model` names a candidate that reads every new study too."""
 
 
+class NotificationEvent(StrEnum):
+    """What a person can be told of without looking."""
+
+    HELD = "held"
+    """A study of doubtful identity, or a job that was given up: a person has to look."""
+    NOT_GRADABLE = "not_gradable"
+    DELIVERY_FAILED = "delivery_failed"
+    """A destination refused something of a result for good."""
+    DESTINATION_DOWN = "destination_down"
+    DESTINATION_UP = "destination_up"
+    """Told to whom it was told that the destination is down."""
+
+
+class NotificationChannel(StrEnum):
+    """How it is told."""
+
+    WEBHOOK = "webhook"
+    MAIL = "mail"
+
+
 _STOPPED = frozenset({JobState.HELD, JobState.SUPERSEDED})
 
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {

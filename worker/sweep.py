@@ -53,7 +53,7 @@ def _catch_up(node: Node) -> None:
     if indexed or frozen:
         logger.info("indexed %d instances, froze %d studies", indexed, len(frozen))
     for job_id in held:
-        logger.error("job %d is held: its worker was lost too often", job_id)
+        logger.error("job %d is held: its worker was lost too often", job_id, extra={"job_id": job_id})
     with node.sessions() as session:
         _remove_ended_workspaces(session, node)
 

@@ -9,7 +9,8 @@ from celery.exceptions import WorkerShutdown
 from celery.platforms import EX_FAILURE
 from sqlalchemy.exc import OperationalError
 
-from worker import delivering, steps
+from dicom_node.logs import about
+from worker import delivering, notifications, steps
 from worker.audit_forwarding import forward_audit_trail
 from worker.celery import app, current_inference, current_node, current_shadow
 from worker.census import take_census
@@ -63,10 +64,11 @@ def grade(job_id: int) -> None:
     if following is None:
         return
     shadow = current_shadow()
-    kept = shadow and keep_for_shadow(current_node(), job_id)
-    send_hint(app, Hint(job_id, following))
-    if shadow and kept:
-        read_in_shadow(current_node(), shadow, job_id, kept)
+    with about(job_id=job_id):
+        kept = shadow and keep_for_shadow(current_node(), job_id)
+        send_hint(app, Hint(job_id, following))
+        if shadow and kept:
+            read_in_shadow(current_node(), shadow, job_id, kept)
 
 
 @app.task(name=STEPS[JobState.REPORT].task)
@@ -97,6 +99,15 @@ def forward_audit() -> None:
     forward_audit_trail(current_node())
 
 
+@app.task(name="worker.tasks.notify")
+def notify() -> None:
+    """Tell a person of events, where the settings name a webhook or a mail server."""
+    try:
+        notifications.notify(current_node())
+    except OperationalError:
+        logger.warning("PostgreSQL is away; nobody is notified meanwhile")
+
+
 _FUNCTIONS: Mapping[JobState, Callable[[ClaimedStep], None]] = MappingProxyType(
     {
         JobState.PREPARE: steps.prepare,
@@ -113,6 +124,11 @@ def run_step(job_id: int, state: JobState) -> JobState | None:
     Failures are written to the ledger and logged without their message, which might name a patient. Raises
     WorkerShutdown where this worker should take no more work.
     """
+    with about(job_id=job_id):
+        return _claim_and_run(job_id, state)
+
+
+def _claim_and_run(job_id: int, state: JobState) -> JobState | None:
     node = current_node()
     try:
         claim = take_claim(node, job_id, state)

@@ -1,14 +1,13 @@
 """Serves the application on its own socket, with TLS where the settings name a certificate."""
 
-import logging
 import socket
-import sys
 
 import uvicorn
 from sqlalchemy import Engine
 from sqlalchemy.orm import sessionmaker
 
 from dicom_node.audit import AuditSpool
+from dicom_node.logs import configure_logging
 from dicom_node.spool import Spool
 from worker.settings import Settings
 from worker.web.app import make_app
@@ -29,7 +28,7 @@ def open_web(engine: Engine, settings: Settings) -> Web:
 
 def serve(engine: Engine, settings: Settings, listener: socket.socket) -> None:
     """Serve until a signal ends it; requests that are being answered are finished first."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    configure_logging(settings.log_format)
     configuration = uvicorn.Config(
         make_app(open_web(engine, settings)),
         log_config=None,
