@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.anatomy import WARP_STEP, Anatomy, build_anatomy, random_rotation, random_warp
-from model.fields import Grid, Vector, resize, sample
+from model.fields import Grid, Shape, Vector, resize, sample
 from model.grade import Contrast, Grade
 from model.growth import grow
 from model.lesion import Enhancement, Form, Lesion, draw_lesion, push, relaxations
@@ -208,22 +208,36 @@ def _acquire(
             for image, name in zip(images, names, strict=False):
                 image.add_(fraction, alpha=protocols[name].signal(tissues[tissue]))
         *scanned, filled = _through_slices(images, anatomy.grid, slices[names[0]])
-        for signal, name in zip(scanned, names, strict=True):
-            array = _received(rng, signal / protocols[name].signal(tissues[Tissue.WHITE]))
+        receptions = [_draw_reception(rng, slices[name].shape) for name in names]
+        # one patient in one coil: series that share their slices share their bias
+        bias = receptions[-1].bias
+        for signal, name, reception in zip(scanned, names, receptions, strict=True):
+            array = reception.of(signal / protocols[name].signal(tissues[Tissue.WHITE]), bias)
             if brain_only:
                 array *= filled > 0.5
             volumes[name] = Volume(array.numpy(), slices[name].affine)
     return volumes
 
 
-def _received(rng: np.random.Generator, signal: Tensor) -> Tensor:
-    """Receive bias, Rician noise and an arbitrary scale on a signal (i, j, k) of 1 in white matter."""
-    shape = (signal.shape[0], signal.shape[1], signal.shape[2])
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reception:
+    """What the receiver adds: bias (i, j, k) about 1, complex noise (2, i, j, k), an arbitrary scale."""
+
+    bias: Tensor
+    noise: Tensor
+    scale: float
+
+    def of(self, signal: Tensor, bias: Tensor) -> Tensor:
+        """Receive a signal (i, j, k) of 1 in white matter: the noise of its magnitude is Rician."""
+        noisy = torch.sqrt((signal * bias + self.noise[0]).square_().add_(self.noise[1].square()))
+        return noisy * self.scale
+
+
+def _draw_reception(rng: np.random.Generator, shape: Shape) -> _Reception:
     bias = torch.exp(float(rng.uniform(0.05, 0.22)) * resize(_RECEIVER.noise(rng, 120), shape)[0])
-    draws = torch.from_numpy(rng.standard_normal((2, *shape), dtype=np.float32))
-    draws *= float(rng.uniform(0.015, 0.04))
-    noisy = torch.sqrt((signal * bias + draws[0]).square_().add_(draws[1].square_()))
-    return noisy * float(rng.uniform(150, 600))
+    noise = torch.from_numpy(rng.standard_normal((2, *shape), dtype=np.float32))
+    noise *= float(rng.uniform(0.015, 0.04))
+    return _Reception(bias, noise, float(rng.uniform(150, 600)))
 
 
 def _through_slices(images: Tensor, grid: Grid, slices: _Slices) -> Tensor:

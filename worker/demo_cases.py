@@ -45,6 +45,8 @@ class DemoCase:
     late: Sequence[str] = ()
     form: str | None = "single"
     """One of `model.lesion.Form`; drawn where None."""
+    enhancement: str | None = None
+    """One of `model.lesion.Enhancement`; drawn where None."""
 
     @property
     def study_header(self) -> StudyHeader:
@@ -58,9 +60,9 @@ class DemoCase:
 
 
 CASES: Sequence[DemoCase] = (
-    DemoCase("high-grade glioma", Grade.HGG, 900_001),
+    DemoCase("high-grade glioma", Grade.HGG, 900_001, enhancement="ring"),
     DemoCase("low-grade glioma", Grade.LGG, 900_002),
-    DemoCase("names that mislead", Grade.HGG, 900_003, headers=MISLEADING),
+    DemoCase("names that mislead", Grade.HGG, 900_003, headers=MISLEADING, enhancement="ring"),
     DemoCase("no T1 post-contrast", Grade.HGG, 900_004, JobState.NOT_GRADABLE, first=("flair", "t1", "t2")),
     DemoCase("last series comes late", Grade.LGG, 900_005, first=("flair", "t1", "t2"), late=("t1ce",)),
 )
@@ -86,12 +88,13 @@ def scan(case: DemoCase, folder: Path) -> ScannedStudy:
     """Simulate the patient and write the study's DICOM files below `folder`."""
     import torch  # noqa: PLC0415 - only the simulating child processes pay for torch
 
-    from model.lesion import Form  # noqa: PLC0415 - as above
+    from model.lesion import Enhancement, Form  # noqa: PLC0415 - as above
     from model.simulate import simulate_case  # noqa: PLC0415
 
     torch.set_num_threads(1)
     form = None if case.form is None else Form(case.form)
-    simulated = simulate_case(case.seed, case.truth, form=form)
+    enhancement = None if case.enhancement is None else Enhancement(case.enhancement)
+    simulated = simulate_case(case.seed, case.truth, form=form, enhancement=enhancement)
     volumes = {
         "flair": simulated.volumes[Contrast.FLAIR],
         "t1": simulated.native_t1,
