@@ -7,9 +7,9 @@ import logging
 import sys
 from datetime import timedelta
 from functools import cache
+from typing import Any
 
 from celery import Celery
-from celery.apps.worker import Worker
 from celery.signals import (
     after_setup_logger,
     after_setup_task_logger,
@@ -136,7 +136,7 @@ def log_as_set(logger: logging.Logger, **_: object) -> None:
 
 
 @celeryd_init.connect
-def drop_banner(instance: Worker, **_: object) -> None:
+def drop_banner(instance: Any, **_: object) -> None:  # noqa: ANN401 - a Worker, whose types lack it
     """Keep the banner, which no program can read, out of a log of JSON; `celery --quiet` does it for beat."""
     if current_settings().log_format == "json":
         instance.quiet = True

@@ -8,6 +8,7 @@ and reason codes, never a patient or a UID.
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Text, cast, func, literal, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -70,7 +71,7 @@ def note_events(session: Session, settings: Settings, channel: NotificationChann
     )
 
 
-def _events(settings: Settings) -> Iterator[Select[tuple[object, ...]]]:
+def _events(settings: Settings) -> Iterator[Select[*tuple[Any, ...]]]:
     """One question for each kind of event: its key, the event, and what a message tells."""
     wanted = settings.notify_on
     fresh = func.now() - FRESH
@@ -116,7 +117,7 @@ def _events(settings: Settings) -> Iterator[Select[tuple[object, ...]]]:
         ).where(DestinationState.failing_since <= func.now() - settings.notify_destination_after)
 
 
-def _recoveries(channel: NotificationChannel) -> Select[tuple[object, ...]]:
+def _recoveries(channel: NotificationChannel) -> Select[*tuple[Any, ...]]:
     """Destinations that were noted as down and whose failures since then are over."""
     return (
         select(

@@ -30,7 +30,8 @@ def lines_until(word, *arguments, **environment):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    lines = []
+    lines: list[str] = []
+    assert process.stdout is not None
     try:
         for line in process.stdout:
             lines.append(line)

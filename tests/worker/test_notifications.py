@@ -33,6 +33,8 @@ class Webhook(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    server: "Webhook"
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.server.answer == 204:
