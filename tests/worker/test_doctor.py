@@ -97,6 +97,7 @@ def test_a_node_in_order_is_well(make_settings, sessions, tmp_path):
         "worker send",
         "held",
         "waiting",
+        "notifications",
     ]
 
 
