@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import psutil
 
-PATIENCE = 120
+PATIENCE = 300
 """Seconds after which something is taken to hang."""
 
 

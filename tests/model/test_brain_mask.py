@@ -47,7 +47,7 @@ def test_the_skull_of_a_head_is_left_out(head):
     mask = on_grid(find_brain(t1ce), t1ce)
     litres = mask.sum() * t1ce.spacing_mm.prod() / 1e6
     assert 1.2 < litres < 1.9
-    assert (t1ce.array > 0.3 * t1ce.array.max()).sum() > 1.2 * mask.sum()
+    assert (t1ce.array > 0.3 * np.percentile(t1ce.array, 99.9)).sum() > 1.2 * mask.sum()
 
 
 def test_a_glance_agrees_with_a_close_look_wherever_the_head_lies(head):

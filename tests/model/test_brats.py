@@ -184,7 +184,7 @@ def not_a_number(array):
     [
         (lambda array: array[:, :, :-1], r"_flair\.nii has the shape \(240, 240, 154\)"),
         (not_a_number, r"_flair\.nii holds values that are not numbers"),
-        (np.zeros_like, "flair series is empty.*Leave this patient out"),
+        (np.zeros_like, "FLAIR series is empty.*Leave this patient out"),
     ],
 )
 def test_volumes_that_are_not_brats_are_named(tmp_path, change, message):

@@ -9,7 +9,7 @@ from pydicom import dcmread
 from sqlalchemy import and_, func, select
 
 from dicom_node.report import MANUFACTURER, Device
-from model.grade import Grade
+from model.grade import Grade, Verdict
 from tests.worker.samples import make_header, spool_object
 from worker import indexing
 from worker.database import (
@@ -191,7 +191,8 @@ def test_29_a_copy_of_a_result_under_another_manufacturer_is_ignored(sessions, s
     freeze_now(sessions)
     with sessions.begin() as session:
         result = Result(
-            study_id=1, result_uid="r", grade=Grade.HGG, probability=0.9, threshold=0.5, slice_count=1,
+            study_id=1, result_uid="r", verdict=Verdict.GRADED, grade=Grade.HGG, probability=0.9,
+            is_calibrated=False, threshold=0.5, slice_count=1,
             model_name="m", model_version="1", checkpoint_sha256="c", trained_on_simulated=True,
             pipeline_version="1",
         )  # fmt: skip
