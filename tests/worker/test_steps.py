@@ -37,11 +37,10 @@ CONTRASTS = ("flair", "t2", "t1ce")
 
 
 @pytest.fixture(scope="module")
-def predictor():
-    from model.card import default_checkpoint_folder
+def predictor(checkpoint):
     from model.predict import Predictor
 
-    return Predictor(default_checkpoint_folder(), "cpu")
+    return Predictor(checkpoint, "cpu")
 
 
 @pytest.fixture(autouse=True)
