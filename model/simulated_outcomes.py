@@ -130,12 +130,7 @@ def write_outcomes(path: Path, card: Card, outcomes: Sequence[Outcome]) -> None:
     platt = Platt(card.temperature, card.bias)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(
-            (
-                *("seed", "grade", "form", "probability", "verdict", "attention_ml", "distance", "bright"),
-                *AttentionScores._fields,
-            )
-        )
+        writer.writerow((*_COLUMNS, *AttentionScores._fields))
         for each in outcomes:
             statistics = _calibrated(each, platt)
             judgement = judge(statistics, card.gates)
