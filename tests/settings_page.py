@@ -36,6 +36,8 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if value is None or value == ():
         return "none"
+    if isinstance(value, frozenset):
+        return ", ".join(sorted(value))
     if isinstance(value, timedelta):
         return _duration(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
