@@ -9,6 +9,7 @@ from itertools import repeat
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 from torch.nn import functional
 
 from model.brain_mask import foreground
@@ -25,6 +26,10 @@ NO_GRADE = -1
 _LEAST_TUMOUR_PIXELS = 100
 _TUMOUR_FREE = (18, 19)
 _MAXIMUM_ROTATION_DEGREES = 10.0
+_SIZES = (0.9, 1.1)
+_GAINS, _OFFSETS = (0.7, 1.4), (-0.3, 0.3)
+_DETAIL_PIXELS, _DETAILS = (0.5, 1.5), (-0.9, 0.9)
+_MAXIMUM_NOISE = 0.15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +59,11 @@ def grade_of(seed: int) -> Grade | None:
     return None if seed % 20 in _TUMOUR_FREE else CLASS_ORDER[seed % 2]
 
 
+def training_head(seed: int) -> Head:
+    """Give the head that a patient to learn from varies: each of the two for both grades."""
+    return Head.MNI152_BY_T1 if seed // 2 % 2 else Head.MNI152
+
+
 def simulated_patient(seed: int, head: Head = Head.MNI152) -> tuple[Stack, Mask, Parameters]:
     """Simulate the brain of this seed: stack, where its tumour is, bool (slice, row, column), what was drawn.
 
@@ -72,7 +82,7 @@ def draw_samples(seed: int, with_tumour: int, without_tumour: int) -> Samples:
     """Draw augmented slices of the patient of this seed; fewer where it has fewer of a kind."""
     random = np.random.default_rng(seed)
     grade = grade_of(seed)
-    stack, tumour, _ = simulated_patient(seed)
+    stack, tumour, _ = simulated_patient(seed, training_head(seed))
     if grade is None:
         without_tumour += with_tumour
     seen = tumour.sum(axis=(1, 2)) >= _LEAST_TUMOUR_PIXELS
@@ -99,16 +109,31 @@ def draw_many(seeds: Sequence[int], with_tumour: int, without_tumour: int, execu
 def _augment(
     slices: npt.NDArray[np.float32], brain: Mask, tumour: Mask, random: np.random.Generator
 ) -> tuple[npt.NDArray[np.float32], Mask]:
-    """Rotate, mirror left and right, and vary contrast and brightness, alike for a patient's slices."""
-    angle = math.radians(random.uniform(-_MAXIMUM_ROTATION_DEGREES, _MAXIMUM_ROTATION_DEGREES))
-    mirror = -1.0 if random.random() < 0.5 else 1.0
-    turn = torch.tensor(
-        [[math.cos(angle), -math.sin(angle), 0.0], [mirror * math.sin(angle), mirror * math.cos(angle), 0.0]]
-    )
-    gain = random.uniform(0.8, 1.25, (1, 3, 1, 1)).astype(np.float32)
-    offset = random.uniform(-0.2, 0.2, (1, 3, 1, 1)).astype(np.float32)
-    varied = (slices * gain + offset) * brain[:, None]
+    """Vary each slice by itself: sharpness, contrast, brightness and noise of each series, pose and size."""
+    varied = np.empty_like(slices)
+    for index, channel in np.ndindex(slices.shape[:2]):
+        varied[index, channel] = _as_of_another_scanner(slices[index, channel], random)
+    varied *= brain[:, None]
     channels = torch.from_numpy(np.concatenate([varied, tumour[:, None].astype(np.float32)], axis=1))
-    grid = functional.affine_grid(turn.expand(len(slices), 2, 3), list(channels.shape), align_corners=False)
+    turns = torch.stack([_random_turn(random) for _ in slices])
+    grid = functional.affine_grid(turns, list(channels.shape), align_corners=False)
     turned = functional.grid_sample(channels, grid, align_corners=False).numpy()
     return turned[:, :3], turned[:, 3] > 0.5
+
+
+def _as_of_another_scanner(
+    image: npt.NDArray[np.float32], random: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    detail = image - ndimage.gaussian_filter(image, random.uniform(*_DETAIL_PIXELS))
+    image = image + detail * np.float32(random.uniform(*_DETAILS))
+    image = image * np.float32(random.uniform(*_GAINS)) + np.float32(random.uniform(*_OFFSETS))
+    noise = random.standard_normal(image.shape, np.float32)
+    return image + noise * np.float32(random.uniform(0, _MAXIMUM_NOISE))
+
+
+def _random_turn(random: np.random.Generator) -> torch.Tensor:
+    """Rotation, size, and left and right exchanged in half the cases: (2, 3)."""
+    angle = math.radians(random.uniform(-_MAXIMUM_ROTATION_DEGREES, _MAXIMUM_ROTATION_DEGREES))
+    mirror, size = -1.0 if random.random() < 0.5 else 1.0, 1 / random.uniform(*_SIZES)
+    across, along = size * math.cos(angle), size * math.sin(angle)
+    return torch.tensor([[across, -along, 0.0], [mirror * along, mirror * across, 0.0]])

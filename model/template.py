@@ -28,14 +28,19 @@ _PAD_MM = 40
 _SCALP_MM = 13.0
 TEMPLATE_SCALE = 1.08
 """The templates' brain holds 1.9 L, an average one 1.5 L."""
-# T1 of the atlas in pure tissue, read off its histogram.
-_SRI24_CSF, _SRI24_GREY, _SRI24_WHITE = 250, 530, 720
+# CSF, grey and white matter on T1: of the atlas read off its histogram, of MNI152 the medians of pure tissue.
+_SRI24_T1 = (250.0, 530.0, 720.0)
+_MNI152_T1 = (66.0, 164.0, 225.0)
 
 
 class Head(StrEnum):
-    """Whose anatomy a simulated patient varies: the first teaches, the other is kept for tests."""
+    """Whose anatomy a simulated patient varies: the first two, one person, teach; SRI24 is kept for tests.
+
+    The second has its tissues read off its T1 image, so that how tissue is told apart teaches nothing.
+    """
 
     MNI152 = "MNI152"
+    MNI152_BY_T1 = "MNI152 by its T1"
     SRI24 = "SRI24"
 
 
@@ -52,12 +57,16 @@ class Template:
     coarse_grid: Grid
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=len(Head))
 def load_template(head: Head = Head.MNI152) -> Template:
     """Read a head, once a process; FileNotFoundError where nilearn, which holds MNI152, is absent."""
     tissue, origin = _read_mni152()
-    if head is Head.SRI24:
-        tissue = _classify_sri24(_shape(tissue[0]), origin)
+    match head:
+        case Head.SRI24:
+            tissue = _tissue_of_sri24(_shape(tissue[0]), origin)
+        case Head.MNI152_BY_T1:
+            brain = tissue.sum(axis=0) > 0.15
+            tissue = _classify(_read_nilearn("t1").array * _closed(brain, 6.0, 1.0), _MNI152_T1)
     hull = _closed(
         np.pad(tissue.sum(axis=0)[::2, ::2, ::2] > 0.15, int(_PAD_MM / _COARSE_MM)), 9.0, _COARSE_MM
     )
@@ -74,27 +83,34 @@ def load_template(head: Head = Head.MNI152) -> Template:
 
 @lru_cache(maxsize=1)
 def _read_mni152() -> tuple[_Tissue, Vector]:
-    """Grey and white matter (2, i, j, k) of the installed nilearn, and RAS+ mm of the first voxel."""
+    """Grey and white matter (2, i, j, k), and RAS+ mm of the first voxel."""
+    volumes = [_read_nilearn(name) for name in ("gm", "wm")]
+    return np.stack([volume.array for volume in volumes]) / np.float32(255), volumes[0].affine[:3, 3]
+
+
+def _read_nilearn(name: str) -> Volume:
     package = find_spec("nilearn")
     if package is None or not package.submodule_search_locations:
         raise FileNotFoundError("nilearn, which holds the MNI152 template, is not installed")
     folder = Path(package.submodule_search_locations[0]) / "datasets" / "data"
-    volumes = [
-        load_volume(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz") for name in ("gm", "wm")
-    ]
-    return np.stack([volume.array for volume in volumes]) / np.float32(255), volumes[0].affine[:3, 3]
+    return load_volume(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz")
 
 
-def _classify_sri24(shape: Shape, origin_mm: Vector) -> _Tissue:
+def _tissue_of_sri24(shape: Shape, origin_mm: Vector) -> _Tissue:
     """Grey and white matter of the SRI24 atlas by its T1, laid where MNI152 lies, on the same grid."""
     affine = np.eye(4)
     affine[:3, :3] /= TEMPLATE_SCALE
     affine[:3, 3] = origin_mm / TEMPLATE_SCALE
     there = load_atlas().moved(np.linalg.inv(typical_to_atlas()))
-    t1 = there.resample(shape, affine).array
-    csf_to_grey = np.clip((t1 - _SRI24_CSF) / (_SRI24_GREY - _SRI24_CSF), 0, 1)
-    white = np.clip((t1 - _SRI24_GREY) / (_SRI24_WHITE - _SRI24_GREY), 0, 1)
-    return np.stack([csf_to_grey - white, white]).astype(np.float32)
+    return _classify(there.resample(shape, affine).array, _SRI24_T1)
+
+
+def _classify(t1: npt.NDArray[np.float32], levels: tuple[float, float, float]) -> _Tissue:
+    """Grey and white matter (2, i, j, k) of T1 (i, j, k), by what CSF, grey and white matter are there."""
+    csf, grey, white = levels
+    csf_to_grey = np.clip((t1 - csf) / (grey - csf), 0, 1)
+    share = np.clip((t1 - grey) / (white - grey), 0, 1)
+    return np.stack([csf_to_grey - share, share]).astype(np.float32)
 
 
 @lru_cache(maxsize=1)

@@ -28,7 +28,7 @@ from model.simulated_cohort import TEST_HEAD, TEST_SEEDS, TEST_SHA256
 from model.simulated_outcomes import Outcome, calibrate, measure_simulated, metrics_of, write_outcomes
 
 THRESHOLD = 0.5
-SLICES_WITH_TUMOUR, SLICES_WITHOUT_TUMOUR = 9, 3
+SLICES_WITH_TUMOUR, SLICES_WITHOUT_TUMOUR = 7, 3
 VALIDATION_OFFSET = 500_000
 INPUT = InputDescription(
     contrasts=(Contrast.FLAIR, Contrast.T1CE, Contrast.T2),
@@ -76,7 +76,7 @@ def build_card(plan: Plan, samples: int, steps: int, seconds: float, metrics: tu
     seeds = plan.training_seeds
     return Card(
         name="gliograde-simulated",
-        version="2",
+        version="3",
         architecture="attention-vgg16",
         classes=CLASS_ORDER,
         input=INPUT,
@@ -87,7 +87,8 @@ def build_card(plan: Plan, samples: int, steps: int, seconds: float, metrics: tu
             kind="simulated",
             description=(
                 f"Briefly trained for demonstration, from {_origin(plan)} on, on simulated tumours in "
-                f"simulated brains made in BraTS space (seeds {seeds.start} to {seeds.stop - 1}), "
+                f"simulated brains made in BraTS space (seeds {seeds.start} to {seeds.stop - 1}, two readings of one "
+                "head), "
                 f"{plan.epochs} epochs planned. Blocks 1-4 are "
                 "ImageNet's (Oxford VGG16) and were not trained; block 5, both attention modules and the "
                 f"head were, on cross entropy and {ATTENTION_LOSS_WEIGHT} times the Dice loss of each "
