@@ -87,9 +87,8 @@ def build_card(plan: Plan, samples: int, steps: int, seconds: float, metrics: tu
             kind="simulated",
             description=(
                 f"Briefly trained for demonstration, from {_origin(plan)} on, on simulated tumours in "
-                f"simulated brains made in BraTS space (seeds {seeds.start} to {seeds.stop - 1}, two readings of one "
-                "head), "
-                f"{plan.epochs} epochs planned. Blocks 1-4 are "
+                f"simulated brains made in BraTS space (seeds {seeds.start} to {seeds.stop - 1}, two "
+                f"readings of one head), {plan.epochs} epochs planned. Blocks 1-4 are "
                 "ImageNet's (Oxford VGG16) and were not trained; block 5, both attention modules and the "
                 f"head were, on cross entropy and {ATTENTION_LOSS_WEIGHT} times the Dice loss of each "
                 "attention map. The weights have seen no real patient."
