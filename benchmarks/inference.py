@@ -18,7 +18,7 @@ from rich.table import Table
 from model.card import default_checkpoint_folder
 from model.checkpoint import load_checkpoint
 from model.cpu_network import CpuNetwork
-from model.stack import SLICES
+from model.space.stack import SLICES
 
 BATCH = 8
 

@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import Engine, text
 
-from worker.database import create_ledger_engine
-from worker.embedded import embedded_postgres_url
-from worker.schema import upgrade_schema
+from worker.records.database import create_ledger_engine
+from worker.records.schema import upgrade_schema
+from worker.running.embedded import embedded_postgres_url
 
 PAGE = Path(__file__).parent.parent / "docs" / "query.md"
 REPEATS = 5

@@ -39,9 +39,9 @@ from pynetdicom import AE
 from rich.console import Console
 from rich.table import Table
 
-from dicom_node.mr_study import PROTOCOL, PatientIdentity, StudyHeader, build_mr_series, save_study
-from dicom_node.scu import Destination, send
-from model.volume import Volume
+from dicom_node.peers.scu import Destination, send
+from dicom_node.reading.mr_study import PROTOCOL, PatientIdentity, StudyHeader, build_mr_series, save_study
+from model.space.volume import Volume
 
 STORESCU, STORESCP, ORTHANC = Path("/usr/bin/storescu"), Path("/usr/bin/storescp"), Path("/usr/sbin/Orthanc")
 SERVERS = ("gliograde", "storescp", "storescp --max-pdu 131072", "storescp --fork", "orthanc")

@@ -3,7 +3,7 @@
     python -m benchmarks.report --rounds 3
 
 A study of T1 post-contrast 256×256×176 and FLAIR and T2 of 512×512×24, noise and a spot of attention, read
-from files. The time is that of `worker.pipeline.build_objects`, by the process's own clock, so that other
+from files. The time is that of the pipeline's `build_objects`, by the process's own clock, so that other
 work on the machine counts little; `--optional` measures it once more with each kind of optional object, the
 difference being that object's. The first round is not counted; medians of the rest.
 """
@@ -20,13 +20,13 @@ from pydicom import Dataset
 from pydicom.uid import MRImageStorage, generate_uid
 from rich.console import Console
 
-from dicom_node.part10 import write_bytes
-from dicom_node.report import Algorithm, Device, Report, SeriesRole
-from dicom_node.result_kind import DEFAULT_KINDS, ResultKind
+from dicom_node.results.part10 import write_bytes
+from dicom_node.results.report import Algorithm, Device, Report, SeriesRole
+from dicom_node.results.result_kind import DEFAULT_KINDS, ResultKind
 from dicom_node.uids import derive_uid
 from model.grade import Contrast, GradePrediction
-from model.volume import Volume
-from worker.pipeline import build_objects
+from model.space.volume import Volume
+from worker.study.pipeline import build_objects
 
 SHAPES = {Contrast.T1CE: (256, 176, 1.0), Contrast.FLAIR: (512, 24, 6.0), Contrast.T2: (512, 24, 6.0)}
 FIELD_MM = 240.0

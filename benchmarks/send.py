@@ -4,7 +4,7 @@
     python -m benchmarks.send --rounds 5 --nagle
 
 One association a run, to storescp --ignore. storescu has TCP_NODELAY=1; with `--nagle` the peer has Nagle's
-algorithm on for both. storescu's time is that of its process, ours that of `dicom_node.scu.send`, without the
+algorithm on for both. storescu's time is that of its process, ours that of `scu.send`, without the
 start of Python; what a DCMTK process costs by itself is measured with echoscu and told. Each round runs both,
 every other round in reverse order; the first is not counted. The ratio is the median of the rounds' own.
 Needs dcmtk of Debian.
@@ -26,8 +26,8 @@ from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 from rich.console import Console
 
 from benchmarks.receive import STORESCP, STORESCU, free_port, running
-from dicom_node.part10 import write_bytes
-from dicom_node.scu import Destination, Sent, send
+from dicom_node.peers.scu import Destination, Sent, send
+from dicom_node.results.part10 import write_bytes
 
 ECHOSCU = Path("/usr/bin/echoscu")
 console = Console()

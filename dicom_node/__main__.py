@@ -8,13 +8,13 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from dicom_node.audit import AuditSpool
-from dicom_node.dispatcher import STOP_SIGNALS, Dispatcher
-from dicom_node.handover import Handover
 from dicom_node.logs import configure_logging
 from dicom_node.quiet import silence_libraries
-from dicom_node.scp import PortInUseError, ScpError, StorageScp, allow_list_of, check_settings
+from dicom_node.receiving.dispatcher import STOP_SIGNALS, Dispatcher
+from dicom_node.receiving.handover import Handover
+from dicom_node.receiving.scp import PortInUseError, ScpError, StorageScp, allow_list_of, check_settings
+from dicom_node.receiving.spool import Spool
 from dicom_node.settings import NodeSettings, settings_line
-from dicom_node.spool import Spool
 
 logger = logging.getLogger("dicom_node")
 

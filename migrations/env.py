@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from worker.database import Base, create_ledger_engine
+from worker.records.database import Base, create_ledger_engine
 from worker.settings import Settings
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from model.gates import FEATURES, QUANTILES
 from model.grade import Contrast
-from model.stack import Stack
+from model.space.stack import Stack
 
 Numbers = npt.NDArray[np.float64]
 

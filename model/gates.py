@@ -1,7 +1,8 @@
 """Knowing when not to answer: what keeps a grade back, and the limits that a checkpoint's card holds for it.
 
 Three gates, in this order: images unlike those that the network was trained on, no tumour seen, and a
-probability too near the threshold. `model.fit_gates` measures the limits; nothing here needs numpy or torch.
+probability too near the threshold. `model.training.fit_gates` measures the limits; nothing here needs numpy
+or torch.
 """
 
 import math

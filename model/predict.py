@@ -17,8 +17,8 @@ from model.checkpoint import load_checkpoint
 from model.gates import Gates, Judgement, PatientStatistics, judge
 from model.grade import Grade, GradePrediction
 from model.network import CLASS_ORDER, INPUT_SIZE, AttentionVGG16, NetworkOutput
-from model.stack import Stack
-from model.volume import Volume
+from model.space.stack import Stack
+from model.space.volume import Volume
 
 _HGG = CLASS_ORDER.index(Grade.HGG)
 _ATTENTIVE = 0.5

@@ -4,8 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from model.atlas import load_atlas
-from model.volume import Volume
+from model.space.atlas import load_atlas
+from model.space.volume import Volume
 
 PIXEL_MM, SLICE_MM, SLICES = 4.0, 12.0, 12
 _SHAPE = (40, 48, SLICES)

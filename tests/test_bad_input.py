@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pydicom.uid import CTImageStorage
 
-from dicom_node.mr_study import PROTOCOL, PatientIdentity, StudyHeader, build_mr_series, save_study
-from model.volume import Volume
+from dicom_node.reading.mr_study import PROTOCOL, PatientIdentity, StudyHeader, build_mr_series, save_study
+from model.space.volume import Volume
 from tests.command import gliograde, processes_naming
 
 pytestmark = pytest.mark.slow

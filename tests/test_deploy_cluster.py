@@ -22,7 +22,7 @@ def metrics_of(source):
 
 def exposed():
     """Names in the collector's own source; what it serves is tested beside it."""
-    source = (Path(__file__).parent.parent / "worker" / "metrics.py").read_text()
+    source = (Path(__file__).parent.parent / "worker" / "upkeep" / "metrics.py").read_text()
     made = re.findall(r'_gauge\(\s*"(\w+)"|_by\(\s*"\w+", "(\w+)"', source)
     return {f"gliograde_{first or second}" for first, second in made} | metrics_of(source)
 

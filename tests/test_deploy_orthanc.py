@@ -14,10 +14,10 @@ import pytest
 import yaml
 from pydicom import dcmread
 
-from dicom_node.scp import StorageScp
-from dicom_node.scu import Destination, Sent, count_instances, send
+from dicom_node.peers.scu import Destination, Sent, count_instances, send
+from dicom_node.receiving.scp import StorageScp
+from dicom_node.receiving.spool import Spool
 from dicom_node.settings import AllowedPeer, NodeSettings
-from dicom_node.spool import Spool
 from tests.dicom_node.result_samples import make_report, mr_series, stored
 from tests.dicom_node.test_results_validate import build
 from worker.settings import Settings

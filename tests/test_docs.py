@@ -8,11 +8,11 @@ from pathlib import Path
 
 from typer.main import get_command
 
-from dicom_node.scu import Destination
+from dicom_node.peers.scu import Destination
+from dicom_node.peers.stow import WebDestination
+from dicom_node.reading.site_rules import SiteRule
+from dicom_node.receiving.spool import Spool
 from dicom_node.settings import AllowedPeer
-from dicom_node.site_rules import SiteRule
-from dicom_node.spool import Spool
-from dicom_node.stow import WebDestination
 from dicom_node.tls import TlsFiles
 from tests.settings_page import split_page, table
 from tests.worker.samples import make_header, spool_object
@@ -66,7 +66,7 @@ def test_the_handbook_has_a_row_for_each_line_of_the_doctor():
     rows = re.findall(r"^\| (`.+?`) \|", OPERATE.read_text(), re.MULTILINE)
     told = {name for row in rows for name in re.findall(r"`(.+?)`", row)}
     modules = ("doctor.py", "doctor_ledger.py")
-    sources = "".join((REPOSITORY / "worker" / name).read_text() for name in modules)
+    sources = "".join((REPOSITORY / "worker" / "commands" / name).read_text() for name in modules)
     # a check's name stands first in its finding, or in a variable `check`, or before its peer
     named = re.findall(
         r'(?:check(?:, folder)? = |\b(?:ok|warning|failed|Finding)\(\s*|\()f?"([a-z][a-z {}.-]+)"', sources

@@ -24,14 +24,14 @@ from dicom_node.logs import log_warnings, make_formatter
 from dicom_node.quiet import silence_libraries
 from dicom_node.settings import settings_line
 from model.card import CheckpointError
-from worker.consumer import EagerAMQP, HeartbeatStep
-from worker.inference import Inference
 from worker.log_privacy import hide_messages_of_tasks
 from worker.node import DataFolderError, MissingServiceError, Node, open_node
-from worker.notifications import channels_of
-from worker.schema import SchemaError, check_schema
-from worker.second_readings import Reader, open_shadow
+from worker.records.schema import SchemaError, check_schema
 from worker.settings import Settings
+from worker.study.inference import Inference
+from worker.study.second_readings import Reader, open_shadow
+from worker.upkeep.consumer import EagerAMQP, HeartbeatStep
+from worker.upkeep.notifications import channels_of
 
 CENSUS_INTERVAL = timedelta(hours=1)
 

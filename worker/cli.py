@@ -22,49 +22,23 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from dicom_node.audit import BrokenChainError
-from dicom_node.mr_study import (
+from dicom_node.peers.scu import AssociationError, Destination
+from dicom_node.reading.mr_study import (
     NoVolumesError,
     PatientIdentity,
     StudyHeader,
     build_study_from_folder,
     save_study,
 )
-from dicom_node.scu import AssociationError, Destination
+from dicom_node.results.show import ShowError, show_report
 from dicom_node.settings import AllowedPeer, settings_line
-from dicom_node.show import ShowError, show_report
-from model.brats_names import CohortError
 from model.card import CheckpointError
+from model.cohorts.brats_names import CohortError
 from model.grade import Grade
-from worker.audit import verify_audit_trail
-from worker.cli_checkpoints import app as checkpoint_commands
-from worker.cli_feedback import feedback
-from worker.cli_ledger import note_decision, open_ledger
-from worker.cli_model import cross_validate, evaluate, train
-from worker.cli_peers import app as peer_commands
-from worker.cli_purge import purge
-from worker.cli_replay import replay_studies
-from worker.cli_simulate import simulate
-from worker.cli_web import users as user_commands
-from worker.cli_web import web
-from worker.conformance import conformance_statement
-from worker.decisions import RolesError, decide_roles, find_study, own_name, parse_roles, series_standings
-from worker.demo import DemoFolderError, DemoOptions, DemoTimeoutError, run_demo
-from worker.demo_study import SendingError
-from worker.doctor import examine, is_well
-from worker.embedded import EmbeddedServerError
-from worker.incoming import NoDicomError
-from worker.interventions import InterventionError, release_study, retry_study
-from worker.node import DataFolderError, MissingServiceError, open_installation
-from worker.parquet import ParquetError, write_parquet
-from worker.processes import NotReadyError, ProcessEndedError
-from worker.purging import NotPurgeableError
-from worker.queries import state_counts, study_standings
-from worker.schema import SchemaError, readers_may_read, upgrade_schema
-from worker.services import open_database, open_engine, run_services
-from worker.settings import Settings
-from worker.story_page import story_json, story_page
-from worker.study_story import tell_story
-from worker.tables import (
+from worker.answers.parquet import ParquetError, write_parquet
+from worker.answers.story_page import story_json, story_page
+from worker.answers.study_story import tell_story
+from worker.answers.tables import (
     findings_page,
     result_records,
     results_table,
@@ -73,9 +47,42 @@ from worker.tables import (
     to_csv,
     to_json,
 )
+from worker.commands.checkpoints import app as checkpoint_commands
+from worker.commands.conformance import conformance_statement
+from worker.commands.doctor import examine, is_well
+from worker.commands.feedback import feedback
+from worker.commands.ledger import note_decision, open_ledger
+from worker.commands.model import cross_validate, evaluate, train
+from worker.commands.peers import app as peer_commands
+from worker.commands.purge import purge
+from worker.commands.replay import replay_studies
+from worker.commands.simulate import simulate
+from worker.commands.web import users as user_commands
+from worker.commands.web import web
+from worker.demonstration.demo import DemoFolderError, DemoOptions, DemoTimeoutError, run_demo
+from worker.demonstration.demo_study import SendingError
+from worker.node import DataFolderError, MissingServiceError, open_installation
+from worker.records.queries import state_counts, study_standings
+from worker.records.schema import SchemaError, readers_may_read, upgrade_schema
+from worker.records.wanted import Standing, Wanted
+from worker.running.embedded import EmbeddedServerError
+from worker.running.processes import NotReadyError, ProcessEndedError
+from worker.running.services import open_database, open_engine, run_services
+from worker.settings import Settings
+from worker.study.decisions import (
+    RolesError,
+    decide_roles,
+    find_study,
+    own_name,
+    parse_roles,
+    series_standings,
+)
+from worker.study.incoming import NoDicomError
+from worker.study.interventions import InterventionError, release_study, retry_study
+from worker.upkeep.audit import verify_audit_trail
+from worker.upkeep.purging import NotPurgeableError
+from worker.upkeep.watching import make_watch_server
 from worker.version import VERSION
-from worker.wanted import Standing, Wanted
-from worker.watching import make_watch_server
 from worker.web.address import WebAddressError, url_of
 from worker.web.users import UserError
 

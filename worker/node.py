@@ -9,10 +9,10 @@ from pydicom.uid import UID, generate_uid
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.audit import AuditSpool
-from dicom_node.spool import Spool
+from dicom_node.receiving.spool import Spool
 from model.card import Card, verify
 from worker.checkpoints import chosen_checkpoint
-from worker.database import create_ledger_engine
+from worker.records.database import create_ledger_engine
 from worker.settings import Settings
 
 DATA_FOLDER_FORMAT = 1

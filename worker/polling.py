@@ -14,12 +14,12 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node.logs import configure_logging
 from worker.celery import current_node, current_settings, refuse_to_start_unready
+from worker.delivery.sending import send_due
 from worker.node import Node
-from worker.notifications import notify
-from worker.sending import send_due
 from worker.states import JobState
-from worker.sweep import keep_up
 from worker.tasks import run_step
+from worker.upkeep.notifications import notify
+from worker.upkeep.sweep import keep_up
 
 logger = logging.getLogger(__name__)
 

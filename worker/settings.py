@@ -6,12 +6,12 @@ from typing import Literal, Self
 
 from pydantic import Field, IPvAnyAddress, SecretStr, model_validator
 
-from dicom_node.result_kind import DEFAULT_KINDS, ResultKind
-from dicom_node.scu import Destination
-from dicom_node.sending import AnyDestination
-from dicom_node.series_description import ACCEPTED_CONFIDENCE
+from dicom_node.peers.scu import Destination
+from dicom_node.peers.sending import AnyDestination
+from dicom_node.reading.series_description import ACCEPTED_CONFIDENCE
+from dicom_node.reading.site_rules import SiteRule
+from dicom_node.results.result_kind import DEFAULT_KINDS, ResultKind
 from dicom_node.settings import Duration, NodeSettings
-from dicom_node.site_rules import SiteRule
 from worker.states import NotificationEvent
 
 

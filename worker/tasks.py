@@ -10,20 +10,22 @@ from celery.platforms import EX_FAILURE
 from sqlalchemy.exc import OperationalError
 
 from dicom_node.logs import about
-from worker import delivering, notifications, steps
-from worker.audit_forwarding import forward_audit_trail
 from worker.celery import app, current_inference, current_node, current_shadow
-from worker.census import take_census
-from worker.claimed import ClaimedStep, take_claim
-from worker.destinations import destinations_of_job
-from worker.hints import SEND_TASK, send_destination_hint, send_hint
-from worker.inference import InferenceUnavailableError
-from worker.ledger import Hint, StaleClaimError
-from worker.schema import SchemaError
-from worker.second_readings import keep_for_shadow, read_in_shadow
-from worker.sending import send_due
+from worker.delivery import delivering
+from worker.delivery.sending import send_due
+from worker.records.destinations import destinations_of_job
+from worker.records.ledger import Hint, StaleClaimError
+from worker.records.schema import SchemaError
 from worker.states import STEPS, JobState
-from worker.sweep import keep_up
+from worker.study import steps
+from worker.study.census import take_census
+from worker.study.claimed import ClaimedStep, take_claim
+from worker.study.inference import InferenceUnavailableError
+from worker.study.second_readings import keep_for_shadow, read_in_shadow
+from worker.upkeep import notifications
+from worker.upkeep.audit_forwarding import forward_audit_trail
+from worker.upkeep.hints import SEND_TASK, send_destination_hint, send_hint
+from worker.upkeep.sweep import keep_up
 
 logger = logging.getLogger(__name__)
 

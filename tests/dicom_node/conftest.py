@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.mr_study import PROTOCOL, PatientIdentity, StudyHeader, build_mr_study, save_study
-from dicom_node.scp import StorageScp
-from dicom_node.scu import Destination
+from dicom_node.peers.scu import Destination
+from dicom_node.reading.mr_study import PROTOCOL, PatientIdentity, StudyHeader, build_mr_study, save_study
+from dicom_node.receiving.scp import StorageScp
+from dicom_node.receiving.spool import Spool
 from dicom_node.settings import AllowedPeer, NodeSettings
-from dicom_node.spool import Spool
-from model.volume import Volume
+from model.space.volume import Volume
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 

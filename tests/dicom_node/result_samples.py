@@ -8,10 +8,10 @@ from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
-from dicom_node.report import Algorithm, Device, Report, SeriesRole
+from dicom_node.results.report import Algorithm, Device, Report, SeriesRole
 from dicom_node.uids import derive_uid
 from model.grade import Contrast, GradePrediction
-from model.volume import Volume
+from model.space.volume import Volume
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 OBLIQUE = (0.98, 0.198997, 0.0, -0.195022, 0.960398, 0.198997)

@@ -21,13 +21,17 @@ from pynetdicom.events import EventHandlerType
 from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
 
-from dicom_node.acceptor import MAXIMUM_ARRIVALS_PER_ADDRESS, UnsupportedPynetdicomError, check_pynetdicom
-from dicom_node.arrivals import MAXIMUM_REQUEST_BYTES, Arrival, ArrivalError
 from dicom_node.association import answer_to_request, close_when_cut
-from dicom_node.scp import StorageScp
-from dicom_node.scu import Destination, echo
+from dicom_node.peers.scu import Destination, echo
+from dicom_node.receiving.acceptor import (
+    MAXIMUM_ARRIVALS_PER_ADDRESS,
+    UnsupportedPynetdicomError,
+    check_pynetdicom,
+)
+from dicom_node.receiving.arrivals import MAXIMUM_REQUEST_BYTES, Arrival, ArrivalError
+from dicom_node.receiving.scp import StorageScp
+from dicom_node.receiving.spool import Spool
 from dicom_node.settings import NodeSettings
-from dicom_node.spool import Spool
 
 SEAMS: dict[Callable[..., object], str] = {
     AssociationServer.__init__: "edacb98bdfb7b974",

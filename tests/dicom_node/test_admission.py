@@ -1,6 +1,6 @@
 import pytest
 
-from dicom_node.admission import AllowList, Caller, Limits, Refusal, parse_caller, rejection
+from dicom_node.receiving.admission import AllowList, Caller, Limits, Refusal, parse_caller, rejection
 from dicom_node.settings import AllowedPeer
 
 PRINT = "ab" * 32

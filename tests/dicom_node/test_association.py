@@ -12,7 +12,7 @@ from dicom_node.association import (
     configure_pynetdicom,
     disable_nagle,
 )
-from dicom_node.stand_in_pacs import StandInPacs
+from dicom_node.peers.stand_in_pacs import StandInPacs
 
 
 def test_every_syntax_that_we_receive_can_be_decoded_here() -> None:

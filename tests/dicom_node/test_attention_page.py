@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from dicom_node.attention_page import draw_page, split_page
-from dicom_node.colour import overlay_attention
-from dicom_node.drawing import Edges
+from dicom_node.results.attention_page import draw_page, split_page
+from dicom_node.results.colour import overlay_attention
+from dicom_node.results.drawing import Edges
 from tests.dicom_node.result_samples import make_report
 
 TEXT = Edges("R", "L", "A", "P"), "T1 post-contrast, series 4, image 7 (S 10.0 mm); slice 1 of 3"

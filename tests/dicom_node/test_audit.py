@@ -18,7 +18,7 @@ from dicom_node.audit import (
     read_line,
 )
 from dicom_node.audit_message import build_message, syslog_frame
-from dicom_node.scu import send
+from dicom_node.peers.scu import send
 
 START = AuditEvent(event_id=AuditEventId.APPLICATION_ACTIVITY, detail="started", source="GLIOGRADE")
 

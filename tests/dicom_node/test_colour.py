@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dicom_node.colour import colour_attention, oklab_to_linear_rgb, overlay_attention, ramp_oklab
+from dicom_node.results.colour import colour_attention, oklab_to_linear_rgb, overlay_attention, ramp_oklab
 
 STEPS = np.linspace(0, 1, 256)
 

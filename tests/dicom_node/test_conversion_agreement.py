@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydicom import dcmread
 
-from dicom_node.mr_study import PROTOCOL, PatientIdentity, StudyHeader, build_mr_series, save_study
-from dicom_node.nifti import ConversionError, convert_series
-from dicom_node.stacking import stack_frames
-from model.volume import Volume
+from dicom_node.reading.mr_study import PROTOCOL, PatientIdentity, StudyHeader, build_mr_series, save_study
+from dicom_node.reading.nifti import ConversionError, convert_series
+from dicom_node.reading.stacking import stack_frames
+from model.space.volume import Volume
 from tests.dicom_node.test_nifti import same_image
 
 STUDY = StudyHeader(patient=PatientIdentity(patient_id="1", patient_name="X"), seed="agreement")

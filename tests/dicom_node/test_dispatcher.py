@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dicom_node.admission import Caller, Refusal
-from dicom_node.handover import Handover
-from dicom_node.scu import AssociationError, Sent, echo, send
-from dicom_node.spool import Spool
+from dicom_node.peers.scu import AssociationError, Sent, echo, send
+from dicom_node.receiving.admission import Caller, Refusal
+from dicom_node.receiving.handover import Handover
+from dicom_node.receiving.spool import Spool
 from tests.dicom_node.test_store_lane import REQUEST
 from tests.faults.receiver import Receiver, running_receiver
 

@@ -1,6 +1,11 @@
 import pytest
 
-from dicom_node.evidence import EvidenceError, InstanceReference, build_evidence, build_series_references
+from dicom_node.reading.evidence import (
+    EvidenceError,
+    InstanceReference,
+    build_evidence,
+    build_series_references,
+)
 from tests.dicom_node.result_samples import enhanced_series, item, mr_series
 
 

@@ -13,17 +13,17 @@ import pytest
 from highdicom.ko import KeyObjectSelectionDocument
 from pydicom import dcmread
 
-from dicom_node.attention_grid import REGION_LABEL, REGION_THRESHOLD
-from dicom_node.capture import CaptureBuilder
-from dicom_node.evidence import InstanceReference, build_evidence
-from dicom_node.extra_objects import build_after_report, build_before_report
-from dicom_node.frames import FrameGeometryError, read_frames
-from dicom_node.part10 import write_bytes
-from dicom_node.printed_summary import draw_pdf
-from dicom_node.report import RESEARCH_SENTENCE
-from dicom_node.result_kind import ResultKind, kind_of
-from dicom_node.secondary_capture import build_attention_images
-from dicom_node.structured_report import build_structured_report, select_key_frames, select_key_images
+from dicom_node.reading.evidence import InstanceReference, build_evidence
+from dicom_node.reading.frames import FrameGeometryError, read_frames
+from dicom_node.results.attention_grid import REGION_LABEL, REGION_THRESHOLD
+from dicom_node.results.capture import CaptureBuilder
+from dicom_node.results.extra_objects import build_after_report, build_before_report
+from dicom_node.results.part10 import write_bytes
+from dicom_node.results.printed_summary import draw_pdf
+from dicom_node.results.report import RESEARCH_SENTENCE
+from dicom_node.results.result_kind import ResultKind, kind_of
+from dicom_node.results.secondary_capture import build_attention_images
+from dicom_node.results.structured_report import build_structured_report, select_key_frames, select_key_images
 from tests.dicom_node.result_samples import (
     COLUMNS,
     OBLIQUE,

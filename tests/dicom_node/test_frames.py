@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from dicom_node.frames import (
+from dicom_node.reading.frames import (
     FrameDecodeError,
     FrameGeometryError,
     decode_frame,

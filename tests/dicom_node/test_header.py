@@ -18,10 +18,10 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from dicom_node.elements import MAXIMUM_DEPTH
-from dicom_node.header import ObjectHeader, check_command, read_header
-from dicom_node.quarantine import make_room
-from dicom_node.store_status import RefusedError, StoreStatus
+from dicom_node.receiving.elements import MAXIMUM_DEPTH
+from dicom_node.receiving.header import ObjectHeader, check_command, read_header
+from dicom_node.receiving.quarantine import make_room
+from dicom_node.receiving.store_status import RefusedError, StoreStatus
 from tests.faults.receiver import encode, make_object
 
 WHOLE: dict[str, bytes] = {

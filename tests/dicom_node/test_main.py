@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.scu import Destination, Sent, send
-from dicom_node.spool import Spool
+from dicom_node.peers.scu import Destination, Sent, send
+from dicom_node.receiving.spool import Spool
 
 PEERS = '[{"ae_title": "SCANNER", "address": "127.0.0.1"}]'
 

@@ -12,7 +12,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
-from dicom_node.mr_study import (
+from dicom_node.reading.mr_study import (
     PROTOCOL,
     NoVolumesError,
     StudyHeader,
@@ -22,8 +22,8 @@ from dicom_node.mr_study import (
     build_study_from_folder,
     save_study,
 )
-from dicom_node.nifti import convert_series
-from model.volume import Volume, load_volume, save_volume
+from dicom_node.reading.nifti import convert_series
+from model.space.volume import Volume, load_volume, save_volume
 
 SPACING = st.floats(0.4, 6.0)
 

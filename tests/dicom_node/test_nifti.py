@@ -6,9 +6,9 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.mr_study import save_study
-from dicom_node.nifti import ConversionError, convert_series
-from model.volume import Volume, load_volume
+from dicom_node.reading.mr_study import save_study
+from dicom_node.reading.nifti import ConversionError, convert_series
+from model.space.volume import Volume, load_volume
 
 
 def same_image(one: Volume, other: Volume, tolerance_mm: float = 1e-3) -> bool:

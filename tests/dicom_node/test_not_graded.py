@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from dicom_node.evidence import build_evidence
-from dicom_node.not_graded import build_not_graded, draw_notice
-from dicom_node.part10 import write_bytes
-from dicom_node.report import RESEARCH_SENTENCE, NeededSeries, NotGraded, Predecessor
-from dicom_node.show import render_text
-from dicom_node.structured_report import as_enhanced
+from dicom_node.reading.evidence import build_evidence
+from dicom_node.results.not_graded import build_not_graded, draw_notice
+from dicom_node.results.part10 import write_bytes
+from dicom_node.results.report import RESEARCH_SENTENCE, NeededSeries, NotGraded, Predecessor
+from dicom_node.results.show import render_text
+from dicom_node.results.structured_report import as_enhanced
 from model.grade import Contrast
 from tests.dicom_node.result_samples import make_report, mr_series, stored
 from tests.dicom_node.test_results_validate import SOURCES

@@ -5,7 +5,7 @@ from datetime import timedelta
 import psutil
 import pytest
 
-from dicom_node.open_associations import OpenAssociations, studies_being_sent
+from dicom_node.receiving.open_associations import OpenAssociations, studies_being_sent
 
 LONG = timedelta(hours=1)
 

@@ -13,9 +13,9 @@ from urllib.error import URLError
 import pytest
 from pydicom import dcmread
 
-from dicom_node.part10 import write_bytes
-from dicom_node.scu import Destination, InstanceKey, Sent, echo, find_instance, send
-from dicom_node.stow import WebDestination, ask_anything, find_stored, store
+from dicom_node.peers.scu import Destination, InstanceKey, Sent, echo, find_instance, send
+from dicom_node.peers.stow import WebDestination, ask_anything, find_stored, store
+from dicom_node.results.part10 import write_bytes
 from tests.dicom_node.result_samples import make_report, mr_series, stored
 from tests.dicom_node.test_extra_objects import build as build_all
 from tests.dicom_node.test_results_validate import build

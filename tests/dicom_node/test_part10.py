@@ -3,7 +3,7 @@ from io import BytesIO
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_node.part10 import write_bytes
+from dicom_node.results.part10 import write_bytes
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID
 from tests.dicom_node.result_samples import mr_series
 

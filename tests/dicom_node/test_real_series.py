@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from dicom_node.series import describe_study
-from dicom_node.series_rules import SeriesRole
+from dicom_node.reading.series import describe_study
+from dicom_node.reading.series_rules import SeriesRole
 
 FLAIR, T2, T1, OTHER = SeriesRole.FLAIR, SeriesRole.T2, SeriesRole.T1, SeriesRole.OTHER
 FEW = "slices where 10 are needed"

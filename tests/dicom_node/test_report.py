@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
 
-from dicom_node.report import RESEARCH_SENTENCE
+from dicom_node.results.report import RESEARCH_SENTENCE
 from model.grade import Contrast, Grade
 from tests.dicom_node.result_samples import make_report
 

@@ -5,10 +5,10 @@ from io import BytesIO
 import pytest
 from pydicom import dcmread
 
-from dicom_node.evidence import build_evidence
-from dicom_node.part10 import write_bytes
-from dicom_node.secondary_capture import build_attention_images
-from dicom_node.structured_report import (
+from dicom_node.reading.evidence import build_evidence
+from dicom_node.results.part10 import write_bytes
+from dicom_node.results.secondary_capture import build_attention_images
+from dicom_node.results.structured_report import (
     as_enhanced,
     build_structured_report,
     select_key_frames,

@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from dicom_node.evidence import build_evidence
-from dicom_node.part10 import write_bytes
-from dicom_node.report import Predecessor
-from dicom_node.secondary_capture import build_attention_images
-from dicom_node.structured_report import (
+from dicom_node.reading.evidence import build_evidence
+from dicom_node.reading.study_header import TYPE_2
+from dicom_node.results.part10 import write_bytes
+from dicom_node.results.report import Predecessor
+from dicom_node.results.secondary_capture import build_attention_images
+from dicom_node.results.structured_report import (
     as_enhanced,
     build_structured_report,
     select_key_frames,
     select_key_images,
 )
-from dicom_node.study_header import TYPE_2
 from tests.dicom_node.result_samples import (
     OBLIQUE,
     attention_at,

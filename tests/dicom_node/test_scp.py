@@ -25,12 +25,12 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
 from dicom_node.association import MR_STORAGE_CLASSES, RECEIVED_TRANSFER_SYNTAXES
-from dicom_node.scp import NoPeersError, PortInUseError, StorageScp
-from dicom_node.scu import AssociationError, Destination, Sent, echo, send
+from dicom_node.peers.scu import AssociationError, Destination, Sent, echo, send
+from dicom_node.receiving.scp import NoPeersError, PortInUseError, StorageScp
+from dicom_node.receiving.spool import Spool
+from dicom_node.receiving.spool_file import SpoolEntry
+from dicom_node.receiving.store_status import StoreStatus
 from dicom_node.settings import NodeSettings
-from dicom_node.spool import Spool
-from dicom_node.spool_file import SpoolEntry
-from dicom_node.store_status import StoreStatus
 
 Node = Callable[..., Destination]
 STORESCU = Path("/usr/bin/storescu")

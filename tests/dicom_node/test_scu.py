@@ -16,7 +16,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import time
 
-from dicom_node.scu import (
+from dicom_node.peers.scu import (
     AssociationError,
     Destination,
     InstanceKey,
@@ -29,7 +29,7 @@ from dicom_node.scu import (
     find_instances,
     send,
 )
-from dicom_node.stand_in_pacs import Fault, StandInPacs, StatusHook
+from dicom_node.peers.stand_in_pacs import Fault, StandInPacs, StatusHook
 
 
 def to(pacs: StandInPacs) -> Destination:
@@ -203,7 +203,7 @@ def test_an_answer_reaches_who_asked_on_a_busy_machine(
 
     monkeypatch.setattr(Association, "__init__", make_late)
     monkeypatch.setattr(DIMSEServiceProvider, "send_msg", send_and_be_late)
-    monkeypatch.setattr("dicom_node.scu.RESPONSE_TIMEOUT", timedelta(seconds=5))
+    monkeypatch.setattr("dicom_node.peers.scu.RESPONSE_TIMEOUT", timedelta(seconds=5))
     with associated(to(pacs), [(Verification, None)]) as association:
         time.sleep(0.1)
         assert association.send_c_echo().get("Status") == 0x0000

@@ -5,10 +5,10 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from dicom_node.evidence import EvidenceError, build_evidence
-from dicom_node.frames import decode_frame, read_frames
-from dicom_node.part10 import write_bytes
-from dicom_node.secondary_capture import build_attention_images
+from dicom_node.reading.evidence import EvidenceError, build_evidence
+from dicom_node.reading.frames import decode_frame, read_frames
+from dicom_node.results.part10 import write_bytes
+from dicom_node.results.secondary_capture import build_attention_images
 from tests.dicom_node.result_samples import (
     AXIAL,
     COLUMNS,

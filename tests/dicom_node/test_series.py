@@ -8,17 +8,17 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
-from dicom_node.mr_study import PROTOCOL, SeriesHeader, StudyHeader, build_mr_series
-from dicom_node.series import describe_series, describe_study
-from dicom_node.series_choice import (
+from dicom_node.reading.mr_study import PROTOCOL, SeriesHeader, StudyHeader, build_mr_series
+from dicom_node.reading.series import describe_series, describe_study
+from dicom_node.reading.series_choice import (
     NotGradableError,
     UncertainRolesError,
     select_series,
 )
-from dicom_node.series_description import ACCEPTED_CONFIDENCE, SeriesDescription
-from dicom_node.series_rules import Plane, SeriesRole
+from dicom_node.reading.series_description import ACCEPTED_CONFIDENCE, SeriesDescription
+from dicom_node.reading.series_rules import Plane, SeriesRole
 from model.grade import Contrast
-from model.volume import Volume
+from model.space.volume import Volume
 
 Describe = Callable[..., SeriesDescription]
 SPIN_ECHO_T1 = {"repetition_time": 600, "echo_time": 9}

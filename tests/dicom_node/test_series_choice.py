@@ -3,16 +3,16 @@ from dataclasses import replace
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.series import describe_study
-from dicom_node.series_choice import (
+from dicom_node.reading.series import describe_study
+from dicom_node.reading.series_choice import (
     SET_BY_A_PERSON,
     NotGradableError,
     UncertainRolesError,
     passed_over,
     select_series,
 )
-from dicom_node.series_description import SeriesDescription
-from dicom_node.series_rules import Plane
+from dicom_node.reading.series_description import SeriesDescription
+from dicom_node.reading.series_rules import Plane
 from model.grade import Contrast
 
 T1, T2, FLAIR, T1CE = range(4)

@@ -1,6 +1,6 @@
 from pydicom.dataset import Dataset
 
-from dicom_node.series_headers import (
+from dicom_node.reading.series_headers import (
     agent_recorded,
     coverage_mm,
     is_echo_planar,
@@ -10,7 +10,7 @@ from dicom_node.series_headers import (
     series_text,
     text_values,
 )
-from dicom_node.series_rules import Physics, Plane
+from dicom_node.reading.series_rules import Physics, Plane
 
 
 def enhanced() -> Dataset:

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from dicom_node.mr_study import PROTOCOL, PatientIdentity, StudyHeader, build_mr_series
-from dicom_node.series import describe_study
-from dicom_node.series_parts import WHOLE, split_series
-from dicom_node.series_rules import SeriesRole
-from model.volume import Volume
+from dicom_node.reading.mr_study import PROTOCOL, PatientIdentity, StudyHeader, build_mr_series
+from dicom_node.reading.series import describe_study
+from dicom_node.reading.series_parts import WHOLE, split_series
+from dicom_node.reading.series_rules import SeriesRole
+from model.space.volume import Volume
 
 SLICES = 12
 

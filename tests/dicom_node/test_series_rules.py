@@ -1,7 +1,7 @@
 import pytest
 
-from dicom_node.series_rules import Physics, SeriesRole, physics_role
-from dicom_node.series_words import text_roles, words
+from dicom_node.reading.series_rules import Physics, SeriesRole, physics_role
+from dicom_node.reading.series_words import text_roles, words
 from model.grade import Contrast
 
 

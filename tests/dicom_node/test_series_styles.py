@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.mr_study import SeriesHeader, StudyHeader, build_mr_series
-from dicom_node.series import describe_series
-from dicom_node.series_description import ACCEPTED_CONFIDENCE, SeriesDescription
-from dicom_node.series_rules import SeriesRole
-from model.volume import Volume
+from dicom_node.reading.mr_study import SeriesHeader, StudyHeader, build_mr_series
+from dicom_node.reading.series import describe_series
+from dicom_node.reading.series_description import ACCEPTED_CONFIDENCE, SeriesDescription
+from dicom_node.reading.series_rules import SeriesRole
+from model.space.volume import Volume
 
 FLAIR, T1CE, T2, T1, OTHER = SeriesRole.FLAIR, SeriesRole.T1CE, SeriesRole.T2, SeriesRole.T1, SeriesRole.OTHER
 OUT, WAITS = "left out", "waits"

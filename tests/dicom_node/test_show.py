@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 
-from dicom_node.evidence import build_evidence
-from dicom_node.part10 import write_bytes
-from dicom_node.secondary_capture import build_attention_images
-from dicom_node.show import ShowError, render_text, show_report, to_png
-from dicom_node.structured_report import build_structured_report, select_key_frames
+from dicom_node.reading.evidence import build_evidence
+from dicom_node.results.part10 import write_bytes
+from dicom_node.results.secondary_capture import build_attention_images
+from dicom_node.results.show import ShowError, render_text, show_report, to_png
+from dicom_node.results.structured_report import build_structured_report, select_key_frames
 from tests.dicom_node.result_samples import attention_at, enhanced_series, make_report
 
 SERIES = enhanced_series()

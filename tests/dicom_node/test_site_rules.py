@@ -2,9 +2,9 @@ import pytest
 from pydantic import ValidationError
 from pydicom.dataset import Dataset
 
-from dicom_node.series import describe_study
-from dicom_node.series_rules import SeriesRole
-from dicom_node.site_rules import SiteRule, first_match
+from dicom_node.reading.series import describe_study
+from dicom_node.reading.series_rules import SeriesRole
+from dicom_node.reading.site_rules import SiteRule, first_match
 
 
 def rule(role: str, **conditions: object) -> SiteRule:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.slices import GeometryError, slice_planes
+from dicom_node.reading.slices import GeometryError, slice_planes
 
 
 def test_a_classic_slice_lies_where_its_header_says(study: list[Dataset]) -> None:

@@ -17,14 +17,14 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from dicom_node.spool import (
+from dicom_node.receiving.spool import (
     PART_LIFETIME,
     QUARANTINE_BYTES,
     Spool,
     SpoolError,
     SpoolFullError,
 )
-from dicom_node.spool_file import Reception, SpoolEntry
+from dicom_node.receiving.spool_file import Reception, SpoolEntry
 
 
 def reception(sop_instance_uid: str = "1.2.3") -> Reception:
@@ -142,13 +142,13 @@ def test_a_disk_that_fails_to_sync_leaves_no_name(
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr("dicom_node.spool.os.fsync", broken)
+        patched.setattr("dicom_node.receiving.spool.os.fsync", broken)
         with pytest.raises(SpoolError, match="EIO"):
             spool.store(b"x", reception())
     assert files(root) == set()
     kept = spool.store(b"x", reception())
     with monkeypatch.context() as patched:
-        patched.setattr("dicom_node.spool.os.fsync", broken)
+        patched.setattr("dicom_node.receiving.spool.os.fsync", broken)
         with pytest.raises(SpoolError, match="EIO"):
             spool.store(b"x", reception())
     assert spool.store(b"x", reception()) == kept

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydicom import dcmread
 
-from dicom_node.spool import Spool
-from dicom_node.spool_file import HEAD_BYTES, SpoolEntry, build_head, read_entry
+from dicom_node.receiving.spool import Spool
+from dicom_node.receiving.spool_file import HEAD_BYTES, SpoolEntry, build_head, read_entry
 from tests.dicom_node.test_spool import reception
 
 DCMDUMP = Path("/usr/bin/dcmdump")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.mr_study import save_study
-from dicom_node.nifti import ConversionError, convert_series
-from dicom_node.series import describe_study
-from dicom_node.stacking import needs_stacking
-from model.volume import Volume
+from dicom_node.reading.mr_study import save_study
+from dicom_node.reading.nifti import ConversionError, convert_series
+from dicom_node.reading.series import describe_study
+from dicom_node.reading.stacking import needs_stacking
+from model.space.volume import Volume
 from tests.dicom_node.enhanced import make_enhanced
 from tests.dicom_node.test_nifti import same_image
 

@@ -6,8 +6,8 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as Find  # type: ignore[attr-defined]
 
-from dicom_node.scu import Destination, Sent, send
-from dicom_node.stand_in_pacs import STORED_CLASSES, StandInPacs
+from dicom_node.peers.scu import Destination, Sent, send
+from dicom_node.peers.stand_in_pacs import STORED_CLASSES, StandInPacs
 
 
 def to(pacs: StandInPacs) -> Destination:

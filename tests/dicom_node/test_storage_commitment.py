@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from dicom_node.scu import Destination, ScuError
-from dicom_node.stand_in_pacs import StandInPacs
-from dicom_node.storage_commitment import CommitmentInbox, request_commitment
+from dicom_node.peers.scu import Destination, ScuError
+from dicom_node.peers.stand_in_pacs import StandInPacs
+from dicom_node.peers.storage_commitment import CommitmentInbox, request_commitment
 from tests.dicom_node.commitment_peer import report_commitment
 
 

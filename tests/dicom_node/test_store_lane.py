@@ -21,12 +21,12 @@ from pynetdicom.dimse_messages import C_ECHO_RQ
 from pynetdicom.dimse_primitives import C_ECHO
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import time
 
-from dicom_node.scp import StorageScp
+from dicom_node.receiving.scp import StorageScp
+from dicom_node.receiving.spool import Spool
+from dicom_node.receiving.store_lane import MAXIMUM_COMMAND_BYTES, MAXIMUM_OTHER_BYTES
+from dicom_node.receiving.store_message import parse_store_request
+from dicom_node.receiving.store_status import StoreStatus
 from dicom_node.settings import NodeSettings
-from dicom_node.spool import Spool
-from dicom_node.store_lane import MAXIMUM_COMMAND_BYTES, MAXIMUM_OTHER_BYTES
-from dicom_node.store_message import parse_store_request
-from dicom_node.store_status import StoreStatus
 from tests.dicom_node.test_scp import encoded
 from tests.dicom_node.test_store_message import command_of, store_request
 
@@ -263,11 +263,11 @@ def test_a_disk_that_fails_in_the_middle_is_answered_when_all_has_come(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with associated(scp.port) as line:
-        monkeypatch.setattr("dicom_node.spool.os.write", full)
+        monkeypatch.setattr("dicom_node.receiving.spool.os.write", full)
         line.store(body, uid)
         assert line.status() == StoreStatus.OUT_OF_RESOURCES
         assert list((node_settings.spool_folder / "tmp").iterdir()) == []
-        monkeypatch.setattr("dicom_node.spool.os.write", write)
+        monkeypatch.setattr("dicom_node.receiving.spool.os.write", write)
         line.store(body, uid)
         assert line.status() == StoreStatus.SUCCESS
     assert len(list(spool.entries())) == 1

@@ -10,7 +10,7 @@ from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 
-from dicom_node.store_message import StoreRequest, parse_store_request
+from dicom_node.receiving.store_message import StoreRequest, parse_store_request
 
 uids = st.from_regex(r"[1-9](\.[1-9][0-9]{0,4}){1,9}", fullmatch=True)
 numbers = st.integers(0, 65535)

@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from pydicom import dcmread
 
-from dicom_node.part10 import write_bytes
-from dicom_node.scu import AssociationError, InstanceKey, ScuError, Sent
-from dicom_node.stow import WebDestination, ask_anything, find_stored, store
+from dicom_node.peers.scu import AssociationError, InstanceKey, ScuError, Sent
+from dicom_node.peers.stow import WebDestination, ask_anything, find_stored, store
+from dicom_node.results.part10 import write_bytes
 from tests.certificates import Authority
 from tests.dicom_node.result_samples import mr_series
 from tests.dicom_node.web_server import (

@@ -5,12 +5,12 @@ from highdicom.sr import MeasurementReport, srread
 from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage, EnhancedSRStorage
 
-from dicom_node import codes
-from dicom_node.evidence import InstanceReference, build_evidence
-from dicom_node.part10 import write_bytes
-from dicom_node.report import Predecessor
-from dicom_node.secondary_capture import build_attention_images
-from dicom_node.structured_report import (
+from dicom_node.reading.evidence import InstanceReference, build_evidence
+from dicom_node.results import codes
+from dicom_node.results.part10 import write_bytes
+from dicom_node.results.report import Predecessor
+from dicom_node.results.secondary_capture import build_attention_images
+from dicom_node.results.structured_report import (
     as_enhanced,
     build_structured_report,
     select_key_frames,

@@ -3,13 +3,13 @@
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.mr_study import PROTOCOL, SeriesHeader, StudyHeader, build_mr_series
-from dicom_node.series import describe_study
-from dicom_node.series_choice import NotGradableError, UncertainRolesError, select_series
-from dicom_node.series_description import ACCEPTED_CONFIDENCE, SeriesDescription
-from dicom_node.series_rules import SeriesRole
+from dicom_node.reading.mr_study import PROTOCOL, SeriesHeader, StudyHeader, build_mr_series
+from dicom_node.reading.series import describe_study
+from dicom_node.reading.series_choice import NotGradableError, UncertainRolesError, select_series
+from dicom_node.reading.series_description import ACCEPTED_CONFIDENCE, SeriesDescription
+from dicom_node.reading.series_rules import SeriesRole
 from model.grade import Contrast
-from model.volume import Volume
+from model.space.volume import Volume
 
 
 def t1(name: str, **changes: object) -> SeriesHeader:

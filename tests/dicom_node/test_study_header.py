@@ -3,7 +3,7 @@ from io import BytesIO
 import pytest
 from pydicom import dcmread
 
-from dicom_node.study_header import TYPE_2, copy_study_header
+from dicom_node.reading.study_header import TYPE_2, copy_study_header
 from tests.dicom_node.result_samples import item, mr_series, stored
 
 NAMES = {

@@ -5,11 +5,11 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from dicom_node.evidence import EvidenceError, InstanceReference, build_evidence
-from dicom_node.frames import read_frames
-from dicom_node.part10 import write_bytes
-from dicom_node.secondary_capture import SUMMARY_NUMBER, build_attention_images, build_summary_image
-from dicom_node.structured_report import build_structured_report
+from dicom_node.reading.evidence import EvidenceError, InstanceReference, build_evidence
+from dicom_node.reading.frames import read_frames
+from dicom_node.results.part10 import write_bytes
+from dicom_node.results.secondary_capture import SUMMARY_NUMBER, build_attention_images, build_summary_image
+from dicom_node.results.structured_report import build_structured_report
 from model.grade import Contrast
 from tests.dicom_node.result_samples import (
     OBLIQUE,

@@ -8,11 +8,11 @@ from pydantic import ValidationError
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.mr_study import save_study
-from dicom_node.scp import StorageScp, TlsFilesError
-from dicom_node.scu import AssociationError, Destination, echo, send
+from dicom_node.peers.scu import AssociationError, Destination, echo, send
+from dicom_node.reading.mr_study import save_study
+from dicom_node.receiving.scp import StorageScp, TlsFilesError
+from dicom_node.receiving.spool import Spool
 from dicom_node.settings import AllowedPeer, NodeSettings, settings_line
-from dicom_node.spool import Spool
 from dicom_node.tls import TlsError, TlsFiles, client_context, server_context
 from tests.certificates import Authority
 

@@ -5,7 +5,7 @@ The network is by far the longest part of a study on a CPU, and these tests grad
 
 from celery.__main__ import main
 
-from model import stack
+from model.space import stack
 
 stack.SLICES = range(50, 106, 7)
 

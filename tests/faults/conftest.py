@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from dicom_node.mr_study import PROTOCOL, build_mr_series, save_study
-from dicom_node.stand_in_pacs import StandInPacs
+from dicom_node.peers.stand_in_pacs import StandInPacs
+from dicom_node.reading.mr_study import PROTOCOL, build_mr_series, save_study
 from tests.faults.service import SentStudy, Service, header
 from tests.faults.small_disk import small_disk
 from tests.heads import coarse_brain

@@ -9,7 +9,7 @@ import sys
 from itertools import count
 
 from dicom_node import __main__ as node
-from dicom_node.spool import Part
+from dicom_node.receiving.spool import Part
 
 kept, keep = count(1), Part.keep
 

@@ -18,11 +18,12 @@ from celery.__main__ import main
 from sqlalchemy.exc import OperationalError
 
 import tests.faults.brief_worker  # noqa: F401 - shows the network few slices
-from dicom_node.spool import Spool
+from dicom_node.receiving.spool import Spool
 from tests.faults.service import CANARY
-from worker import claimed, pipeline, sending, workspace
-from worker.claimed import ClaimedStep
-from worker.workspace import Workspace
+from worker.delivery import sending
+from worker.study import claimed, pipeline, workspace
+from worker.study.claimed import ClaimedStep
+from worker.study.workspace import Workspace
 
 POINT, _, STEP = os.environ["FAIL_AT"].partition("-")
 logger = logging.getLogger(__name__)

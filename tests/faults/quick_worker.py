@@ -16,8 +16,8 @@ from celery.__main__ import main
 import worker.celery
 from model.gates import NOT_JUDGED
 from model.grade import GradePrediction
-from model.stack import Stack
-from model.volume import Volume, save_volume
+from model.space.stack import Stack
+from model.space.volume import Volume, save_volume
 
 
 class DigestGrader:

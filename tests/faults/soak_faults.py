@@ -14,12 +14,12 @@ from celery import Celery
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from dicom_node.stand_in_pacs import Fault, StandInPacs, StoredInstance
+from dicom_node.peers.stand_in_pacs import Fault, StandInPacs, StoredInstance
 from tests.faults.service import Service
-from worker.database import Job
-from worker.hints import send_destination_hint, send_hint
-from worker.ledger import Hint
+from worker.records.database import Job
+from worker.records.ledger import Hint
 from worker.states import STEPS
+from worker.upkeep.hints import send_destination_hint, send_hint
 
 CUT_SHARE = 0.2
 HINT_COPIES = 50

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from dicom_node.spool import Spool
-from dicom_node.stand_in_pacs import StoredInstance
+from dicom_node.peers.stand_in_pacs import StoredInstance
+from dicom_node.receiving.spool import Spool
 from tests.faults.service import CANARY, Service, dataset_sha256
 from tests.faults.soak_faults import SoakPacs
-from worker.database import Delivery, Instance, Job, Result, ResultObject, Series, Study, StudyVersion
-from worker.reporting import object_path
+from worker.records.database import Delivery, Instance, Job, Result, ResultObject, Series, Study, StudyVersion
 from worker.states import JobState
+from worker.study.reporting import object_path
 
 if TYPE_CHECKING:
     from tests.faults.soak import Acknowledged

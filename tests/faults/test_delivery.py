@@ -19,12 +19,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import sessionmaker
 
 from dicom_node.audit import AuditSpool
-from dicom_node.scp import StorageScp
-from dicom_node.scu import Destination, echo
+from dicom_node.peers.scu import Destination, echo
+from dicom_node.peers.stand_in_pacs import Fault, StandInPacs
+from dicom_node.peers.storage_commitment import CommitmentInbox, CommitmentReport
+from dicom_node.receiving.scp import StorageScp
+from dicom_node.receiving.spool import Spool
 from dicom_node.settings import AllowedPeer
-from dicom_node.spool import Spool
-from dicom_node.stand_in_pacs import Fault, StandInPacs
-from dicom_node.storage_commitment import CommitmentInbox, CommitmentReport
 from tests.dicom_node.commitment_peer import report_commitment
 from tests.worker.conftest import (  # noqa: F401 - fixtures
     checkpoint,
@@ -48,12 +48,12 @@ from tests.worker.deliveries import (
     run,
     states,
 )
-from worker.audit import copy_audit_trail, verify_audit_trail
-from worker.committing import apply_commitment_reports
-from worker.database import AuditRecord, Delivery, DestinationState, Job, create_ledger_engine
+from worker.delivery.committing import apply_commitment_reports
+from worker.delivery.sending import send_due
 from worker.node import Node
-from worker.sending import send_due
+from worker.records.database import AuditRecord, Delivery, DestinationState, Job, create_ledger_engine
 from worker.states import DeliveryState, JobState
+from worker.upkeep.audit import copy_audit_trail, verify_audit_trail
 
 # ruff: noqa: F811 - fixtures by their names
 

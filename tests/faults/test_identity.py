@@ -10,13 +10,13 @@ from pydantic_core import to_json
 from pydicom import dcmread
 from sqlalchemy import select
 
-from dicom_node.mr_study import save_study
-from dicom_node.scu import Destination, Sent, send
+from dicom_node.peers.scu import Destination, Sent, send
+from dicom_node.reading.mr_study import save_study
 from tests.faults.conftest import series_of
 from tests.faults.service import header, wait_for
-from worker.database import Result, ResultObject, StudyVersion
-from worker.reporting import object_path
+from worker.records.database import Result, ResultObject, StudyVersion
 from worker.states import Completeness, JobState, StudyState
+from worker.study.reporting import object_path
 
 pytestmark = pytest.mark.slow
 

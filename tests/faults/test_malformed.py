@@ -20,7 +20,7 @@ from pydicom.uid import (
 from pynetdicom import AE, evt
 
 from dicom_node.association import close_when_cut
-from dicom_node.store_status import StoreStatus
+from dicom_node.receiving.store_status import StoreStatus
 from tests.faults.receiver import Receiver, encode, make_object, running_receiver, store
 
 PEERS = json.dumps([{"ae_title": "SCANNER", "address": "127.0.0.1"}])

@@ -21,7 +21,7 @@ from pynetdicom.events import EventHandlerType
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
 from dicom_node.association import answer_to_request, close_when_cut
-from dicom_node.scu import AssociationError, echo
+from dicom_node.peers.scu import AssociationError, echo
 from tests.certificates import Authority
 from tests.faults.receiver import (
     ROOT,

@@ -16,14 +16,14 @@ from pynetdicom import AE
 from redis import Redis
 from sqlalchemy import select, text
 
-from dicom_node.part10 import build_file_meta
+from dicom_node.peers.scu import Destination, ScuError, echo
+from dicom_node.peers.stand_in_pacs import Fault, StandInPacs
+from dicom_node.peers.storage_commitment import CommitmentInbox
 from dicom_node.quiet import LIBRARIES, silence_libraries
-from dicom_node.scp import StorageScp
-from dicom_node.scu import Destination, ScuError, echo
-from dicom_node.series_choice import NotGradableError, select_series
+from dicom_node.reading.series_choice import NotGradableError, select_series
+from dicom_node.receiving.scp import StorageScp
+from dicom_node.results.part10 import build_file_meta
 from dicom_node.settings import AllowedPeer
-from dicom_node.stand_in_pacs import Fault, StandInPacs
-from dicom_node.storage_commitment import CommitmentInbox
 from tests.dicom_node.commitment_peer import report_commitment
 from tests.faults.test_delivery import free_tcp_port
 from tests.worker.conftest import (  # noqa: F401 - fixtures
@@ -37,18 +37,18 @@ from tests.worker.conftest import (  # noqa: F401 - fixtures
 )
 from tests.worker.deliveries import destination, job_to_deliver, make_object, pass_time, run
 from tests.worker.samples import make_header, spool_object
-from worker.audit import copy_audit_trail
-from worker.choosing import describe_files
-from worker.claimed import ClaimedStep, take_claim
-from worker.committing import apply_commitment_reports
-from worker.database import Delivery, DestinationState, Job, StepRun, Study
-from worker.embedded import embedded_redis_url
-from worker.hints import send_destination_hint, send_hint
-from worker.indexing import index_spool
-from worker.ledger import Hint
+from worker.delivery.committing import apply_commitment_reports
 from worker.log_privacy import hide_messages_of_tasks
-from worker.reporting import object_path
+from worker.records.database import Delivery, DestinationState, Job, StepRun, Study
+from worker.records.ledger import Hint
+from worker.running.embedded import embedded_redis_url
 from worker.states import STEPS, JobState
+from worker.study.choosing import describe_files
+from worker.study.claimed import ClaimedStep, take_claim
+from worker.study.indexing import index_spool
+from worker.study.reporting import object_path
+from worker.upkeep.audit import copy_audit_trail
+from worker.upkeep.hints import send_destination_hint, send_hint
 
 # ruff: noqa: F811 - fixtures by their names
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dicom_node.mr_study import PROTOCOL, build_mr_series, save_study
-from dicom_node.scu import AssociationError, SendOutcome, Sent, send
-from dicom_node.spool import Spool
-from dicom_node.store_status import StoreStatus
-from model.volume import Volume
+from dicom_node.peers.scu import AssociationError, SendOutcome, Sent, send
+from dicom_node.reading.mr_study import PROTOCOL, build_mr_series, save_study
+from dicom_node.receiving.spool import Spool
+from dicom_node.receiving.store_status import StoreStatus
+from model.space.volume import Volume
 from tests.faults.receiver import (
     association_request,
     encode,

@@ -18,12 +18,12 @@ from sqlalchemy.exc import OperationalError
 from model.card import WEIGHTS_NAME, default_checkpoint_folder
 from tests.faults.processes import PATIENCE
 from tests.faults.service import CANARY, wait_for
-from worker.database import Heartbeat, Result
-from worker.heartbeat import silent_workers
-from worker.hints import send_hint
-from worker.ledger import Hint
-from worker.schema import _configuration, upgrade_schema
+from worker.records.database import Heartbeat, Result
+from worker.records.heartbeat import silent_workers
+from worker.records.ledger import Hint
+from worker.records.schema import _configuration, upgrade_schema
 from worker.states import STEPS, JobState, StepOutcome
+from worker.upkeep.hints import send_hint
 
 pytestmark = pytest.mark.slow
 

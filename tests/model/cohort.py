@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from model.atlas import BRATS_AFFINE, load_atlas
-from model.volume import Volume, save_volume
+from model.space.atlas import BRATS_AFFINE, load_atlas
+from model.space.volume import Volume, save_volume
 
 SEQUENCES = ("flair", "t1ce", "t2")
 

@@ -7,7 +7,7 @@ import torch
 from model.card import Card
 from model.checkpoint import save_checkpoint
 from model.network import AttentionVGG16
-from model.samples import NO_GRADE, Samples
+from model.simulation.samples import NO_GRADE, Samples
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,15 @@ import torch
 
 from model.appearance import WRONG_ORDERS, describe_appearance, reorder
 from model.checkpoint import save_checkpoint
-from model.fit_gates import MOST_WRONG, fit_appearance
 from model.gates import FEATURES, Gates, NoTumourGate, PatientStatistics, judge
 from model.grade import Contrast, Verdict
 from model.network import AttentionVGG16
 from model.predict import Predictor
-from model.preprocess import build_stack, place, prepare_study
-from model.quality import PreprocessingError, Reason, require_gradable
-from model.stack import Stack
-from model.volume import Volume
+from model.space.preprocess import build_stack, place, prepare_study
+from model.space.quality import PreprocessingError, Reason, require_gradable
+from model.space.stack import Stack
+from model.space.volume import Volume
+from model.training.fit_gates import MOST_WRONG, fit_appearance
 from tests.heads import coarse_brain
 
 FLAIR, T1CE, T2 = Contrast

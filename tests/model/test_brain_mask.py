@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from model.atlas import ATLAS_PATH
-from model.brain_mask import WEIGHTS_PATH, clean_mask, find_brain, find_brain_roughly, foreground
 from model.grade import Contrast
-from model.linknet import LinkNet3d
-from model.quality import overlap
-from model.simulate import simulate_case
-from model.volume import Volume, load_volume
+from model.simulation.simulate import simulate_case
+from model.space.atlas import ATLAS_PATH
+from model.space.brain_mask import WEIGHTS_PATH, clean_mask, find_brain, find_brain_roughly, foreground
+from model.space.linknet import LinkNet3d
+from model.space.quality import overlap
+from model.space.volume import Volume, load_volume
 
 TCGA = Path(__file__).parents[2].parent / "shared" / "data" / "glioma" / "TCGA-FG-6692"
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.brats import (
+from model.cohorts.brats import (
     LabelConflictError,
     LabelsMissingError,
     NoPatientsError,
@@ -21,7 +21,7 @@ from model.brats import (
     require_apart,
     tumour_on,
 )
-from model.brats_names import LabelTableError, NameMapping, read_mapping, source_of
+from model.cohorts.brats_names import LabelTableError, NameMapping, read_mapping, source_of
 from model.grade import Contrast, Grade
 from tests.model.cohort import write_case
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.brats import load_patient, read_patients
-from model.cohort_slices import CachedPatient, TrainingSlices, cache_patients, statistics
-from model.recipes import REPRODUCE
+from model.cohorts.brats import load_patient, read_patients
+from model.training.cohort_slices import CachedPatient, TrainingSlices, cache_patients, statistics
+from model.training.recipes import REPRODUCE
 from tests.model.cohort import write_case
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from model.brain_mask import clean_mask, find_brain
-from model.contrast_check import Verdict, confirm_contrast_agent, confirm_dark_fluid
 from model.grade import Contrast, Grade
-from model.simulate import simulate_case
-from model.volume import Volume, load_volume
+from model.simulation.simulate import simulate_case
+from model.space.brain_mask import clean_mask, find_brain
+from model.space.contrast_check import Verdict, confirm_contrast_agent, confirm_dark_fluid
+from model.space.volume import Volume, load_volume
 
 CONFIRMED, CONTRADICTED, UNCLEAR = Verdict.CONFIRMED, Verdict.CONTRADICTED, Verdict.UNCLEAR
 Array = npt.NDArray[np.float32]

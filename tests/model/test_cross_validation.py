@@ -4,13 +4,13 @@ import json
 import pytest
 import torch
 
-from model.brats import Patient, read_patients
+from model.assessment.cross_validation import all_sides, evaluate_unseen, require_alike, train_all
 from model.card import CheckpointError
 from model.checkpoint import save_checkpoint
-from model.cross_validation import all_sides, evaluate_unseen, require_alike, train_all
+from model.cohorts.brats import Patient, read_patients
+from model.cohorts.unseen import SeenPatientsError, patient_hashes
 from model.grade import Grade
 from model.network import AttentionVGG16
-from model.unseen import SeenPatientsError, patient_hashes
 from tests.model.cohort import write_case
 
 
@@ -25,7 +25,7 @@ def patients(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def four_slices(monkeypatch):
     """What a CPU can be asked for."""
-    monkeypatch.setattr("model.stack.SLICES", range(57, 106, 14))
+    monkeypatch.setattr("model.space.stack.SLICES", range(57, 106, 14))
 
 
 def save(folder, card, seed, trained_on):

@@ -4,15 +4,15 @@ import json
 import numpy as np
 import pytest
 
+from model.assessment.baselines import enhancing_rule, source_only
+from model.assessment.evaluation import OneGradeError, evaluate
+from model.assessment.evaluation_measure import Measured, measure
+from model.assessment.evaluation_report import report, write_evaluation
 from model.attention_scores import AttentionScores
-from model.baselines import enhancing_rule, source_only
-from model.brats import Patient, read_patients
-from model.evaluation import OneGradeError, evaluate
-from model.evaluation_measure import Measured, measure
-from model.evaluation_report import report, write_evaluation
+from model.cohorts.brats import Patient, read_patients
 from model.grade import Grade, GradePrediction
 from model.predict import Prediction
-from model.volume import Volume
+from model.space.volume import Volume
 from tests.model.cohort import write_case
 
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.assessment.evaluation import evaluate
+from model.assessment.evaluation_measure import Measured, Picture
+from model.assessment.evaluation_plots import ATTENTION, RELIABILITY, RISK, ROC, plot_evaluation
 from model.attention_scores import AttentionScores
-from model.evaluation import evaluate
-from model.evaluation_measure import Measured, Picture
-from model.evaluation_plots import ATTENTION, RELIABILITY, RISK, ROC, plot_evaluation
 from model.grade import Grade
 from tests.model.test_evaluation import CONFOUNDED
 

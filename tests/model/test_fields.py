@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.fields import Grid, sample
+from model.simulation.fields import Grid, sample
 
 GRID = Grid((20, 24, 28), np.array([-10.0, 5.0, 3.0]), 1.5)
 

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.cohort_slices import Batch, CachedPatient, TrainingSlices
-from model.fit_cohort import fit_cohort, fit_temperature, focal_loss, pooled, recipe_loss
 from model.network import AttentionVGG16, NetworkOutput
-from model.recipes import IMPROVED, REPRODUCE
-from model.samples import NO_GRADE
+from model.simulation.samples import NO_GRADE
+from model.training.cohort_slices import Batch, CachedPatient, TrainingSlices
+from model.training.fit_cohort import fit_cohort, fit_temperature, focal_loss, pooled, recipe_loss
+from model.training.recipes import IMPROVED, REPRODUCE
 
 TRIAL = replace(IMPROVED, batch_norm=False, learning_rate=1e-3, epochs=2, batch=2)
 

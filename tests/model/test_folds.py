@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.brats import Patient, SamePatientError
-from model.folds import FoldError, cross_validation, leave_source_out
+from model.cohorts.brats import Patient, SamePatientError
+from model.cohorts.folds import FoldError, cross_validation, leave_source_out
 from model.grade import Grade
 
 

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 
 from model.card import Card, CheckpointError
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.fit_gates import (
+from model.gates import FEATURES, Gates, IndeterminateBand, NoTumourGate, PatientStatistics, judge
+from model.grade import GradePrediction, Verdict
+from model.predict import Predictor
+from model.training.fit_gates import (
     LOOKED_AT,
     MOST_INDETERMINATE,
     TOLERATED_ERROR,
@@ -18,9 +21,6 @@ from model.fit_gates import (
     fit_judgement,
     fit_no_tumour,
 )
-from model.gates import FEATURES, Gates, IndeterminateBand, NoTumourGate, PatientStatistics, judge
-from model.grade import GradePrediction, Verdict
-from model.predict import Predictor
 
 NO_TUMOUR = NoTumourGate(
     least_ml=5, tumours=10, tumours_kept=1, tumour_free=10, tumour_free_stopped=1, measured_on="tests"

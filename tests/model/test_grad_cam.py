@@ -2,8 +2,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from model.grad_cam import GradCam, grad_cam
-from model.stack import Stack
+from model.assessment.grad_cam import GradCam, grad_cam
+from model.space.stack import Stack
 
 
 def noise(count):

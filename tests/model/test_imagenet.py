@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from model import imagenet
-from model.imagenet import (
+from model.network import AttentionVGG16
+from model.training import imagenet
+from model.training.imagenet import (
     GREY_LEVELS_PER_UNIT,
     ImageNetWeightsError,
     fetch_onnx,
     read_convolutions,
     start_from_imagenet,
 )
-from model.network import AttentionVGG16
 from model.wheels import WheelError
 
 SHAPES = [

@@ -4,9 +4,9 @@ import time
 import pytest
 import torch
 
-from model.learn import fit, keep_features, training_loss
 from model.network import AttentionVGG16, NetworkOutput
-from model.samples import NO_GRADE
+from model.simulation.samples import NO_GRADE
+from model.training.learn import fit, keep_features, training_loss
 
 EPOCHS = 4
 

@@ -10,10 +10,10 @@ from model.card import default_checkpoint_folder
 from model.checkpoint import save_checkpoint
 from model.grade import Contrast, Grade, GradePrediction
 from model.predict import IntensitiesMissingError, OutOfDeviceMemoryError, Predictor, pool, slice_weights
-from model.preprocess import prepare_in_space
-from model.stack import Stack
-from model.train_cohort import MORE_THAN_HALF
-from model.volume import Volume, load_volume
+from model.space.preprocess import prepare_in_space
+from model.space.stack import Stack
+from model.space.volume import Volume, load_volume
+from model.training.train_cohort import MORE_THAN_HALF
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from model.atlas import BRATS_AFFINE, BRATS_SHAPE, load_atlas
 from model.grade import Contrast
-from model.preprocess import build_stack, place, prepare_in_space, prepare_study
-from model.quality import PreprocessingError, Reason, list_warnings, overlap, require_gradable
-from model.volume import Volume, load_volume
+from model.space.atlas import BRATS_AFFINE, BRATS_SHAPE, load_atlas
+from model.space.preprocess import build_stack, place, prepare_in_space, prepare_study
+from model.space.quality import PreprocessingError, Reason, list_warnings, overlap, require_gradable
+from model.space.volume import Volume, load_volume
 from tests.heads import coarse_brain
 
 GLIOMA = Path(__file__).parents[2].parent / "shared" / "data" / "glioma"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from model.quality import (
+from model.space.quality import (
     GATES,
     PreprocessingError,
     Quality,

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from model.grade import Contrast
-from model.record import Record
-from model.volume import Volume
+from model.space.record import Record
+from model.space.volume import Volume
 from tests.model.test_quality import GOOD
 
 angles = st.tuples(*[st.floats(-60, 60)] * 3)

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model import register as module
 from model.grade import Contrast
-from model.register import RegistrationError, register, rotation_degrees, shift_between
-from model.volume import Volume
+from model.space import register as module
+from model.space.register import RegistrationError, register, rotation_degrees, shift_between
+from model.space.volume import Volume
 from tests.heads import coarse_brain
 from tests.model.test_preprocess import mean_displacement_mm, rigid
 

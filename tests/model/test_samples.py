@@ -3,7 +3,7 @@ import pytest
 
 from model.grade import Grade
 from model.network import CLASS_ORDER
-from model.samples import NO_GRADE, Samples, draw_samples, grade_of
+from model.simulation.samples import NO_GRADE, Samples, draw_samples, grade_of
 
 SEED = 2  # an LGG without skull, which is the cheapest to simulate
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.brats import load_labels, load_patient, read_patients, tumour_on
+from model.assessment.shortcuts import MARGIN_MM, blanked, distance_mm, mirrored
+from model.cohorts.brats import load_labels, load_patient, read_patients, tumour_on
 from model.grade import Contrast
-from model.shortcuts import MARGIN_MM, blanked, distance_mm, mirrored
 from tests.model.cohort import write_case
 
 FLAIR = list(Contrast).index(Contrast.FLAIR)

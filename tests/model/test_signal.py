@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.signal import RELAXATION_3T, Protocol, Relaxation, Tissue, nulling_ti
+from model.simulation.signal import RELAXATION_3T, Protocol, Relaxation, Tissue, nulling_ti
 
 FLAIR = Protocol(9000, 120, nulling_ti(9000, RELAXATION_3T[Tissue.CSF].t1))
 T1 = Protocol(550, 12)

@@ -5,10 +5,10 @@ import pytest
 from scipy import ndimage
 
 from model.grade import Contrast, Grade
-from model.lesion import Enhancement, Form, draw_enhancement, draw_form
-from model.simulate import describe_patient, simulate_case, tumour_mask_on
-from model.stack import Stack, stack_affine
-from model.template import Head, load_template
+from model.simulation.lesion import Enhancement, Form, draw_enhancement, draw_form
+from model.simulation.simulate import describe_patient, simulate_case, tumour_mask_on
+from model.simulation.template import Head, load_template
+from model.space.stack import Stack, stack_affine
 
 COARSE = (1.6, 1.6, 4.0)
 

@@ -4,18 +4,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.brats import enhancing_ml, load_labels, load_patient, read_patients, tumour_on
+from model.cohorts.brats import enhancing_ml, load_labels, load_patient, read_patients, tumour_on
 from model.grade import Grade
-from model.samples import grade_of
-from model.simulate import Parameters
-from model.simulated_cohort import (
+from model.simulation.samples import grade_of
+from model.simulation.simulate import Parameters
+from model.simulation.simulated_cohort import (
     TEST_SEEDS,
     TEST_SHA256,
     describe_test_set,
     digest,
     write_patient,
 )
-from model.template import Head
+from model.simulation.template import Head
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 from model.card import read_card
 from model.grade import Grade
 from model.predict import Predictor
-from model.simulated_outcomes import calibrate, measure_simulated, metrics_of, write_outcomes
-from model.stack import Stack, stack_affine
+from model.space.stack import Stack, stack_affine
+from model.training.simulated_outcomes import calibrate, measure_simulated, metrics_of, write_outcomes
 
 SEEDS = range(24)
 

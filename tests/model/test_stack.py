@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.atlas import BRATS_AFFINE, BRATS_SHAPE
 from model.grade import Contrast
-from model.stack import SLICES, Stack, cut_stack, stack_affine
+from model.space.atlas import BRATS_AFFINE, BRATS_SHAPE
+from model.space.stack import SLICES, Stack, cut_stack, stack_affine
 
 
 @pytest.fixture(scope="module")

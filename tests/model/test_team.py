@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from model import fit_cohort as module
-from model.cohort_slices import Batch, CachedPatient, TrainingSlices
-from model.fit_cohort import TrainingMemoryError, _learn, _step, fit_cohort
 from model.network import AttentionVGG16
-from model.recipes import IMPROVED
+from model.training import fit_cohort as module
+from model.training.cohort_slices import Batch, CachedPatient, TrainingSlices
+from model.training.fit_cohort import TrainingMemoryError, _learn, _step, fit_cohort
+from model.training.recipes import IMPROVED
 
 RECIPE = replace(IMPROVED, batch_norm=False, learning_rate=1e-3, epochs=1, batch=2)
 PROCESS = """
 import sys
 from pathlib import Path
 import torch
-from model.cohort_slices import TrainingSlices
-from model.fit_cohort import fit_cohort
-from model.team import joined_team, place_in_team, team_size
+from model.training.cohort_slices import TrainingSlices
+from model.training.fit_cohort import fit_cohort
+from model.training.team import joined_team, place_in_team, team_size
 from tests.model.test_team import RECIPE, cohort, fresh
 
 folder = Path(sys.argv[1])

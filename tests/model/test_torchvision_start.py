@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from model.imagenet import GREY_LEVELS_PER_UNIT, ImageNetWeightsError
 from model.network import AttentionVGG16
-from model.torchvision_start import read_state_dict, start_from_torchvision
+from model.training.imagenet import GREY_LEVELS_PER_UNIT, ImageNetWeightsError
+from model.training.torchvision_start import read_state_dict, start_from_torchvision
 
 
 def torchvision_state(batch_norm):

@@ -1,7 +1,7 @@
 import pytest
 
-from model.simulated_cohort import TEST_SEEDS
-from model.train import Plan, build_card
+from model.simulation.simulated_cohort import TEST_SEEDS
+from model.training.train import Plan, build_card
 
 
 @pytest.fixture

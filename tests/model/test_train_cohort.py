@@ -5,14 +5,21 @@ import numpy as np
 import pytest
 import torch
 
-from model.brats import Patient, read_patients
 from model.checkpoint import load_checkpoint
-from model.cohort_slices import cache_patients
+from model.cohorts.brats import Patient, read_patients
+from model.cohorts.unseen import patient_hashes
 from model.grade import Grade
 from model.network import AttentionVGG16
-from model.recipes import REPRODUCE
-from model.train_cohort import Sides, Start, TooFewPatientsError, add_batch_norm, split_sides, train_cohort
-from model.unseen import patient_hashes
+from model.training.cohort_slices import cache_patients
+from model.training.recipes import REPRODUCE
+from model.training.train_cohort import (
+    Sides,
+    Start,
+    TooFewPatientsError,
+    add_batch_norm,
+    split_sides,
+    train_cohort,
+)
 from tests.model.cohort import write_case
 
 
@@ -56,7 +63,7 @@ def thinned(*arguments, **options):
 
 
 def test_a_tiny_cohort_becomes_a_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr("model.train_cohort.cache_patients", thinned)
+    monkeypatch.setattr("model.training.train_cohort.cache_patients", thinned)
     for grade, number in (("HGG", 1), ("LGG", 2)):
         write_case(tmp_path / "data" / grade / f"Brats18_CBICA_{number}_1", enhancing=20 * (number == 1))
     patients = read_patients(tmp_path / "data")

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from model.brats import Patient, read_patients
-from model.brats_names import NameMapping
+from model.cohorts.brats import Patient, read_patients
+from model.cohorts.brats_names import NameMapping
+from model.cohorts.unseen import SeenPatientsError, deal, patient_hashes, seen_by
 from model.grade import Grade
-from model.unseen import SeenPatientsError, deal, patient_hashes, seen_by
 from tests.model.cohort import write_case
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from model.volume import Volume, load_volume, save_volume
+from model.space.volume import Volume, load_volume, save_volume
 
 shifts = arrays.arrays(np.float64, 3, elements=st.floats(-1.5, 1.5))
 

@@ -8,15 +8,15 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import sessionmaker
 
-import model.preprocess
+import model.space.preprocess
 from dicom_node.audit import AuditSpool
-from dicom_node.spool import Spool
+from dicom_node.receiving.spool import Spool
 from model.card import read_card
 from tests.checkpoints import copy_without_gates
-from worker.database import create_ledger_engine
-from worker.embedded import embedded_postgres_url
 from worker.node import Node, open_installation
-from worker.schema import upgrade_schema
+from worker.records.database import create_ledger_engine
+from worker.records.schema import upgrade_schema
+from worker.running.embedded import embedded_postgres_url
 from worker.settings import Settings
 
 counter = itertools.count()
@@ -36,8 +36,8 @@ def postgres_url():
 @pytest.fixture(autouse=True, scope="session")
 def each_study_is_registered_once():
     """Registration takes seconds; volumes that another test has prepared are not registered again."""
-    prepare = model.preprocess.prepare_study
-    known: OrderedDict[bytes, model.preprocess.Prepared] = OrderedDict()
+    prepare = model.space.preprocess.prepare_study
+    known: OrderedDict[bytes, model.space.preprocess.Prepared] = OrderedDict()
 
     def prepare_once(volumes, plain_t1=None, *, keep_intensities=False):
         key = hashlib.sha256(bytes([keep_intensities]))
@@ -55,7 +55,7 @@ def each_study_is_registered_once():
         return prepared
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model.preprocess, "prepare_study", prepare_once)
+        patch.setattr(model.space.preprocess, "prepare_study", prepare_once)
         yield
 
 

@@ -7,19 +7,19 @@ from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage
 from sqlalchemy import select, text, update
 
-from dicom_node.part10 import write_bytes
-from dicom_node.scu import Destination
+from dicom_node.peers.scu import Destination
+from dicom_node.results.part10 import write_bytes
 from model.gates import NOT_JUDGED
 from model.grade import GradePrediction
 from tests.worker.samples import make_header
 from tests.worker.test_indexing import freeze_now, make_study
-from worker import ledger
-from worker.database import Delivery, DestinationState, Job, ResultObject, Study, StudyVersion
-from worker.destinations import take_due_destinations
-from worker.pipeline import BuiltObject, Graded
-from worker.reporting import object_path, record_result, write_objects
-from worker.sending import send_due
+from worker.delivery.sending import send_due
+from worker.records import ledger
+from worker.records.database import Delivery, DestinationState, Job, ResultObject, Study, StudyVersion
+from worker.records.destinations import take_due_destinations
 from worker.states import JobState
+from worker.study.pipeline import BuiltObject, Graded
+from worker.study.reporting import object_path, record_result, write_objects
 
 GRADED = Graded(GradePrediction(0.9, 0.5, (0.9,), (1.0,)), NOT_JUDGED, datetime(2026, 1, 1, tzinfo=UTC))
 

@@ -6,7 +6,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pynetdicom.dsutils import encode
 
-from dicom_node.spool_file import Reception
+from dicom_node.receiving.spool_file import Reception
 
 
 def make_header(study="1.2.3", series="1.2.3.1", instance=None, **attributes):

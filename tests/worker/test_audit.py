@@ -7,9 +7,9 @@ from pydantic import TypeAdapter
 from sqlalchemy import delete, select, update
 
 from dicom_node.audit import AuditEvent, AuditEventId, AuditSpool, BrokenChainError
-from worker.audit import copy_audit_trail, verify_audit_trail
-from worker.audit_forwarding import forward_audit_trail
-from worker.database import AuditRecord, AuditSegment
+from worker.records.database import AuditRecord, AuditSegment
+from worker.upkeep.audit import copy_audit_trail, verify_audit_trail
+from worker.upkeep.audit_forwarding import forward_audit_trail
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from pydicom.uid import generate_uid
 
-from dicom_node.mr_study import PatientIdentity, StudyHeader, build_study_from_folder, save_study
-from dicom_node.series_choice import NotGradableError, select_series
-from dicom_node.series_description import MASK
+from dicom_node.reading.mr_study import PatientIdentity, StudyHeader, build_study_from_folder, save_study
+from dicom_node.reading.series_choice import NotGradableError, select_series
+from dicom_node.reading.series_description import MASK
 from model.grade import Contrast
 from tests.faults.conftest import series_of
 from tests.faults.service import header
-from worker.choosing import describe_files, part_files
+from worker.study.choosing import describe_files, part_files
 
 
 def saved(datasets, folder):

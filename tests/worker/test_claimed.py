@@ -4,10 +4,10 @@ import pytest
 from sqlalchemy import select, update
 
 from tests.worker.test_indexing import freeze_now, make_study
-from worker.claimed import ClaimedStep, take_claim
-from worker.database import Job, StepRun
-from worker.ledger import StaleClaimError
+from worker.records.database import Job, StepRun
+from worker.records.ledger import StaleClaimError
 from worker.states import JobState
+from worker.study.claimed import ClaimedStep, take_claim
 
 
 @pytest.fixture

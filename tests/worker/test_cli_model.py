@@ -3,9 +3,9 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from model.brats import read_patients
 from model.card import CARD_NAME, Card, default_checkpoint_folder, read_card
-from model.unseen import SeenPatientsError, patient_hashes
+from model.cohorts.brats import read_patients
+from model.cohorts.unseen import SeenPatientsError, patient_hashes
 from tests.model.cohort import write_case
 from worker.cli import app
 

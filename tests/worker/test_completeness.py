@@ -3,16 +3,16 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, text
 
-from dicom_node.open_associations import OpenAssociations, studies_being_sent
-from dicom_node.scu import Destination
-from dicom_node.stand_in_pacs import StandInPacs
+from dicom_node.peers.scu import Destination
+from dicom_node.peers.stand_in_pacs import StandInPacs
+from dicom_node.receiving.open_associations import OpenAssociations, studies_being_sent
 from tests.worker.samples import make_header, spool_object
 from tests.worker.test_delivering import pynetdicom_leaves_sockets
-from worker.completeness import ask_sources
-from worker.database import Study, StudyVersion
-from worker.freezing import CompletenessRule, freeze_complete_studies
-from worker.indexing import index_spool
+from worker.records.database import Study, StudyVersion
 from worker.states import Completeness, StudyState
+from worker.study.completeness import ask_sources
+from worker.study.freezing import CompletenessRule, freeze_complete_studies
+from worker.study.indexing import index_spool
 
 NOW = timedelta(0)
 LONG = timedelta(hours=1)
@@ -39,8 +39,8 @@ def receive(node, *headers):
 
 def hold_at_source(pacs, *headers):
     """Let the stand-in PACS count these objects."""
-    from dicom_node.part10 import write_bytes
-    from dicom_node.scu import send
+    from dicom_node.peers.scu import send
+    from dicom_node.results.part10 import write_bytes
 
     files = []
     for header in headers:

@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dicom_node.series_choice import PlainT1, SeriesChoice, UncertainRolesError
-from model.contrast_check import ContrastCheck, Verdict
+from dicom_node.reading.series_choice import PlainT1, SeriesChoice, UncertainRolesError
 from model.grade import Contrast
+from model.space.contrast_check import ContrastCheck, Verdict
 from tests.faults.conftest import series_of
 from tests.faults.service import header
 from tests.worker.samples import spool_object
 from tests.worker.test_decisions import decide, freeze, node, prepare, standings  # noqa: F401 - a fixture
-from worker.confirming import confirm_choices
-from worker.indexing import index_spool
 from worker.states import JobState
+from worker.study.confirming import confirm_choices
+from worker.study.indexing import index_spool
 
 ALIKE, UNLIKE = PlainT1(frozenset(), alike=True), PlainT1(frozenset(), alike=False)
 

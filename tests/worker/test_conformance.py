@@ -4,10 +4,10 @@ import os
 import re
 from pathlib import Path
 
-from dicom_node.result_kind import DEFAULT_KINDS, ResultKind, kind_of
-from dicom_node.scu import Destination
-from dicom_node.stow import WebDestination
-from worker.conformance import OPTIONAL_CLASSES, SENT_CLASSES, conformance_statement
+from dicom_node.peers.scu import Destination
+from dicom_node.peers.stow import WebDestination
+from dicom_node.results.result_kind import DEFAULT_KINDS, ResultKind, kind_of
+from worker.commands.conformance import OPTIONAL_CLASSES, SENT_CLASSES, conformance_statement
 from worker.settings import Settings
 
 STATEMENT = Path(__file__).parents[2] / "docs" / "CONFORMANCE.md"

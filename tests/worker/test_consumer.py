@@ -4,8 +4,8 @@ import pytest
 from kombu import Connection, Consumer, Message, Queue
 from redis.exceptions import ConnectionError as BrokerLostError
 
-from worker.consumer import _check_credit
-from worker.embedded import embedded_redis_url
+from worker.running.embedded import embedded_redis_url
+from worker.upkeep.consumer import _check_credit
 
 
 @pytest.fixture

@@ -9,19 +9,21 @@ from pydicom.uid import generate_uid
 from rich.console import Console
 from sqlalchemy import func, select
 
-from dicom_node.mr_study import PROTOCOL
-from dicom_node.series_rules import SeriesRole as Role
-from dicom_node.site_rules import SiteRule
+from dicom_node.reading.mr_study import PROTOCOL
+from dicom_node.reading.series_rules import SeriesRole as Role
+from dicom_node.reading.site_rules import SiteRule
 from model.grade import Contrast
 from tests.command import gliograde
 from tests.faults.conftest import series_of
 from tests.faults.service import header
 from tests.worker.samples import spool_object
 from tests.worker.test_indexing import make_study
-from worker import steps
-from worker.claimed import ClaimedStep, take_claim
-from worker.database import Job, RoleDecision, SeriesCandidate, SeriesRole, Study, StudyVersion
-from worker.decisions import (
+from worker.answers.tables import roles_table
+from worker.records.database import Job, RoleDecision, SeriesCandidate, SeriesRole, Study, StudyVersion
+from worker.states import JobState, StudyState
+from worker.study import steps
+from worker.study.claimed import ClaimedStep, take_claim
+from worker.study.decisions import (
     RolesError,
     decide_roles,
     find_study,
@@ -29,10 +31,8 @@ from worker.decisions import (
     parse_roles,
     series_standings,
 )
-from worker.freezing import CompletenessRule, freeze_complete_studies, manifest_digest
-from worker.indexing import index_spool
-from worker.states import JobState, StudyState
-from worker.tables import roles_table
+from worker.study.freezing import CompletenessRule, freeze_complete_studies, manifest_digest
+from worker.study.indexing import index_spool
 
 
 @pytest.fixture

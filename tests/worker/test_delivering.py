@@ -2,7 +2,7 @@ import pytest
 from pydicom.uid import CTImageStorage
 from sqlalchemy import select, update
 
-from dicom_node.stand_in_pacs import StandInPacs
+from dicom_node.peers.stand_in_pacs import StandInPacs
 from tests.worker.deliveries import (
     assert_each_arrived_once,
     deliveries,
@@ -16,13 +16,18 @@ from tests.worker.deliveries import (
     run,
     states,
 )
-from worker.claimed import ClaimedStep, take_claim
-from worker.database import DestinationState, Job
-from worker.delivering import deliver, settle_job
-from worker.destinations import claim_destination, destinations_of_job, hold_destination, release_destination
-from worker.ledger import StaleClaimError
-from worker.reporting import object_path
+from worker.delivery.delivering import deliver, settle_job
+from worker.records.database import DestinationState, Job
+from worker.records.destinations import (
+    claim_destination,
+    destinations_of_job,
+    hold_destination,
+    release_destination,
+)
+from worker.records.ledger import StaleClaimError
 from worker.states import DeliveryState, JobState
+from worker.study.claimed import ClaimedStep, take_claim
+from worker.study.reporting import object_path
 
 # a connection that is refused is left to the garbage collector
 pynetdicom_leaves_sockets = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")

@@ -12,25 +12,25 @@ from pydantic import SecretStr
 from rich.console import Console
 from sqlalchemy import text, update
 
-from dicom_node.scu import Destination
+from dicom_node.peers.scu import Destination
+from dicom_node.peers.stand_in_pacs import StandInPacs
+from dicom_node.peers.stow import WebDestination
 from dicom_node.settings import AllowedPeer
-from dicom_node.stand_in_pacs import StandInPacs
-from dicom_node.stow import WebDestination
 from model.card import default_checkpoint_folder
 from tests.command import gliograde
 from tests.dicom_node.web_server import WebServer
 from tests.worker.deliveries import destination
 from tests.worker.test_indexing import freeze_now, make_study
-from worker import doctor_ledger
-from worker.database import DestinationState, Job
-from worker.doctor import examine, is_well
-from worker.embedded import embedded_redis_url
-from worker.findings import Verdict
-from worker.heartbeat import beat
+from worker.answers.findings import Verdict
+from worker.answers.tables import findings_page
+from worker.commands import doctor_ledger
+from worker.commands.doctor import examine, is_well
 from worker.node import open_installation
+from worker.records.database import DestinationState, Job
+from worker.records.heartbeat import beat
+from worker.running.embedded import embedded_redis_url
 from worker.settings import Settings
 from worker.states import JobState
-from worker.tables import findings_page
 
 # a connection that is refused is left to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")

@@ -7,17 +7,17 @@ from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage, EnhancedSRStorage, SecondaryCaptureImageStorage
 from sqlalchemy import select
 
-from dicom_node.evidence import build_evidence
-from dicom_node.result_kind import ResultKind
-from dicom_node.secondary_capture import build_attention_images
-from dicom_node.stand_in_pacs import StandInPacs
-from dicom_node.structured_report import as_enhanced, build_structured_report
+from dicom_node.peers.stand_in_pacs import StandInPacs
+from dicom_node.reading.evidence import build_evidence
+from dicom_node.results.result_kind import ResultKind
+from dicom_node.results.secondary_capture import build_attention_images
+from dicom_node.results.structured_report import as_enhanced, build_structured_report
 from tests.dicom_node.result_samples import attention_at, make_report, mr_series
 from tests.worker.deliveries import deliveries, destination, job_state, job_to_deliver, run
 from tests.worker.samples import make_header
-from worker.database import ResultObject
-from worker.pipeline import serialise
+from worker.records.database import ResultObject
 from worker.states import DeliveryState, JobState
+from worker.study.pipeline import serialise
 
 CLASSES = (SecondaryCaptureImageStorage, Comprehensive3DSRStorage, EnhancedSRStorage)
 

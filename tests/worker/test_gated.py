@@ -13,24 +13,24 @@ from rich.console import Console
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from dicom_node.show import render_text
+from dicom_node.results.show import render_text
 from model.gates import Judgement
 from model.grade import GradePrediction, Verdict
-from model.stack import Stack
-from model.volume import Volume, save_volume
+from model.space.stack import Stack
+from model.space.volume import Volume, save_volume
 from tests.faults.conftest import series_of
 from tests.faults.service import header
 from tests.worker.test_indexing import make_study
 from tests.worker.test_steps import few_slices, flat, node, receive, run, study  # noqa: F401 - fixtures
-from worker import steps
-from worker.database import Job, Result, ResultObject
-from worker.delivering import settle_job
-from worker.queries import study_standings
-from worker.reporting import object_path
+from worker.answers.story_page import story_page
+from worker.answers.study_story import tell_story
+from worker.answers.tables import results_table, to_csv
+from worker.delivery.delivering import settle_job
+from worker.records.database import Job, Result, ResultObject
+from worker.records.queries import study_standings
 from worker.states import JobState
-from worker.story_page import story_page
-from worker.study_story import tell_story
-from worker.tables import results_table, to_csv
+from worker.study import steps
+from worker.study.reporting import object_path
 
 SENTENCE = {
     Verdict.GRADED: "",

@@ -3,10 +3,10 @@ from datetime import timedelta
 from sqlalchemy import select, text
 
 from tests.worker.test_indexing import freeze_now, make_study
-from worker.claimed import take_claim
-from worker.database import Heartbeat
-from worker.heartbeat import beat, forget_silent, own_name, retire, silent_workers
+from worker.records.database import Heartbeat
+from worker.records.heartbeat import beat, forget_silent, own_name, retire, silent_workers
 from worker.states import JobState
+from worker.study.claimed import take_claim
 
 MINUTE = timedelta(minutes=1)
 

@@ -1,8 +1,8 @@
 import pytest
 
-from dicom_node.part10 import write_bytes
+from dicom_node.results.part10 import write_bytes
 from tests.worker.samples import make_header
-from worker.incoming import NoDicomError, read_studies
+from worker.study.incoming import NoDicomError, read_studies
 
 
 def test_files_are_grouped_by_study_and_others_passed_over(tmp_path):

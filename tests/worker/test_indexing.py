@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 from sqlalchemy import and_, func, select
 
-from dicom_node.report import MANUFACTURER, Device
+from dicom_node.results.report import MANUFACTURER, Device
 from model.grade import Grade, Verdict
 from tests.worker.samples import make_header, spool_object
-from worker import indexing
-from worker.database import (
+from worker.records.database import (
     Instance,
     Job,
     ManifestEntry,
@@ -22,9 +21,10 @@ from worker.database import (
     Study,
     StudyVersion,
 )
-from worker.freezing import CompletenessRule, freeze_complete_studies, manifest_digest
-from worker.indexing import index_instance, index_spool
 from worker.states import JobState, StudyState
+from worker.study import indexing
+from worker.study.freezing import CompletenessRule, freeze_complete_studies, manifest_digest
+from worker.study.indexing import index_instance, index_spool
 
 
 def make_study(sessions, spool, count=3, **attributes):

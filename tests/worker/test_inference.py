@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from model.card import CARD_NAME, WEIGHTS_NAME, default_checkpoint_folder, read_card
-from model.stack import COLUMNS, ROWS, Stack
-from worker.inference import (
+from model.space.stack import COLUMNS, ROWS, Stack
+from worker.study.inference import (
     Inference,
     InferenceError,
     InferenceLostError,

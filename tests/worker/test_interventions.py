@@ -9,13 +9,13 @@ from dicom_node.audit import AuditEventId
 from tests.command import gliograde
 from tests.worker.deliveries import job_to_deliver, make_object
 from tests.worker.test_indexing import freeze_now, make_study
-from worker import ledger
-from worker.audit import copy_audit_trail
-from worker.database import AuditRecord, Job, Study, StudyVersion, WorkDecision
-from worker.freezing import CompletenessRule, freeze_complete_studies, manifest_digest
-from worker.interventions import InterventionError, release_study, retry_study
+from worker.answers.study_story import tell_story
+from worker.records import ledger
+from worker.records.database import AuditRecord, Job, Study, StudyVersion, WorkDecision
 from worker.states import Completeness, JobState, StudyState
-from worker.study_story import tell_story
+from worker.study.freezing import CompletenessRule, freeze_complete_studies, manifest_digest
+from worker.study.interventions import InterventionError, release_study, retry_study
+from worker.upkeep.audit import copy_audit_trail
 
 NOW = timedelta(0)
 LATE = CompletenessRule(NOW, NOW, hold_incomplete=True, source_ae_titles={"SCANNER"})

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text, update
 
 from tests.worker.test_indexing import freeze_now, make_study
-from worker import ledger
-from worker.database import Job, StepRun
-from worker.ledger import StaleClaimError
+from worker.records import ledger
+from worker.records.database import Job, StepRun
+from worker.records.ledger import StaleClaimError
 from worker.states import ACTIVE, JOB_TRANSITIONS, STEPS, JobState, StepOutcome
 
 LEASE = timedelta(minutes=1)

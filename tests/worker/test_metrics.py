@@ -15,12 +15,12 @@ from sqlalchemy import create_engine, text, update
 from tests.worker.deliveries import destination, job_to_deliver, make_object
 from tests.worker.test_delivering import pacs  # noqa: F401 - a fixture
 from tests.worker.test_indexing import freeze_now, make_study
-from worker.database import DestinationState, Job
-from worker.heartbeat import beat
-from worker.interventions import retry_study
-from worker.metrics import LedgerCollector
+from worker.records.database import DestinationState, Job
+from worker.records.heartbeat import beat
 from worker.states import JobState
-from worker.watching import make_watch_server
+from worker.study.interventions import retry_study
+from worker.upkeep.metrics import LedgerCollector
+from worker.upkeep.watching import make_watch_server
 
 RULES = Path(__file__).parent.parent.parent / "deploy" / "alerts.yaml"
 

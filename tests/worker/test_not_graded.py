@@ -8,21 +8,21 @@ from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 from sqlalchemy import select, update
 
-from dicom_node.show import render_text
-from dicom_node.stand_in_pacs import StandInPacs
+from dicom_node.peers.stand_in_pacs import StandInPacs
+from dicom_node.results.show import render_text
 from tests.faults.conftest import series_of
 from tests.faults.service import CANARY, header
 from tests.worker import deliveries
 from tests.worker.deliveries import assert_each_arrived_once, destination
 from tests.worker.test_steps import receive, run
-from worker import reporting, steps
-from worker.database import Delivery, Job, Result, ResultObject, Study
-from worker.delivering import deliver
-from worker.indexing import INCOMPLETE, hold_study
-from worker.interventions import release_study
-from worker.queries import study_standings
-from worker.reporting import find_predecessor, object_path
+from worker.delivery.delivering import deliver
+from worker.records.database import Delivery, Job, Result, ResultObject, Study
+from worker.records.queries import study_standings
 from worker.states import DeliveryState, JobState
+from worker.study import reporting, steps
+from worker.study.indexing import INCOMPLETE, hold_study
+from worker.study.interventions import release_study
+from worker.study.reporting import find_predecessor, object_path
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_a_report_that_failed_is_built_again_with_the_same_bytes(node, monkeypat
             raise ConnectionError
         record(*arguments)
 
-    monkeypatch.setattr("worker.not_graded.record_answer", lose_the_first)
+    monkeypatch.setattr("worker.study.not_graded.record_answer", lose_the_first)
     with pytest.raises(ConnectionError):
         run(node, JobState.REPORT, steps.report)
     with node.sessions.begin() as session:

@@ -12,11 +12,11 @@ from sqlalchemy import select, text, update
 
 from tests.worker.deliveries import job_to_deliver, make_object
 from tests.worker.test_indexing import freeze_now, make_study
-from worker.database import Delivery, DestinationState, Job, Notification
-from worker.doctor_ledger import examine_ledger
-from worker.notifications import notify
+from worker.commands.doctor_ledger import examine_ledger
+from worker.records.database import Delivery, DestinationState, Job, Notification
 from worker.settings import Settings
 from worker.states import DeliveryState, JobState
+from worker.upkeep.notifications import notify
 
 
 class Webhook(ThreadingHTTPServer):

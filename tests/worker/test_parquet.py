@@ -7,8 +7,8 @@ from pyarrow import parquet
 
 from tests.command import gliograde
 from tests.worker.test_tables import standings  # noqa: F401 - a fixture
-from worker.parquet import ParquetError, write_parquet
-from worker.tables import COLUMNS, result_records
+from worker.answers.parquet import ParquetError, write_parquet
+from worker.answers.tables import COLUMNS, result_records
 
 
 def test_a_file_read_back_says_what_the_ledger_says(tmp_path, standings):  # noqa: F811

@@ -3,7 +3,7 @@
 import json
 import socket
 
-from dicom_node.stand_in_pacs import StandInPacs
+from dicom_node.peers.stand_in_pacs import StandInPacs
 from tests.command import gliograde
 
 

@@ -1,9 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.result_kind import DEFAULT_KINDS, ResultKind
+from dicom_node.results.result_kind import DEFAULT_KINDS, ResultKind
 from model.grade import Contrast
-from worker.pipeline import InputInstance, result_identity
+from worker.study.pipeline import InputInstance, result_identity
 
 INPUTS = st.lists(
     st.builds(

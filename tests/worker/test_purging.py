@@ -11,14 +11,22 @@ from tests.worker.samples import make_header, spool_object
 from tests.worker.test_delivering import deliver_step
 from tests.worker.test_indexing import freeze_now, make_study
 from tests.worker.test_steps import run
-from worker import steps
-from worker.audit import copy_audit_trail
-from worker.census import missing_files
-from worker.database import AuditRecord, Delivery, DestinationState, Instance, Job, ResultObject, Study
-from worker.indexing import index_spool
-from worker.manifest import load_manifest
-from worker.purging import NotPurgeableError, purge_study, purgeable_studies
+from worker.records.database import (
+    AuditRecord,
+    Delivery,
+    DestinationState,
+    Instance,
+    Job,
+    ResultObject,
+    Study,
+)
 from worker.states import DeliveryState, JobState, StudyState
+from worker.study import steps
+from worker.study.census import missing_files
+from worker.study.indexing import index_spool
+from worker.study.manifest import load_manifest
+from worker.upkeep.audit import copy_audit_trail
+from worker.upkeep.purging import NotPurgeableError, purge_study, purgeable_studies
 
 DAY = timedelta(days=1)
 

@@ -11,9 +11,9 @@ from tests.command import gliograde
 from tests.worker.deliveries import job_to_deliver, make_object
 from tests.worker.test_delivering import deliver_step
 from tests.worker.test_indexing import make_study
-from worker.audit import copy_audit_trail
-from worker.database import AuditRecord, Result
-from worker.schema import readers_may_read
+from worker.records.database import AuditRecord, Result
+from worker.records.schema import readers_may_read
+from worker.upkeep.audit import copy_audit_trail
 
 PAGE = Path(__file__).parents[2] / "docs" / "query.md"
 QUERIES = dict(re.findall(r"## ([^\n]+)\n(?:(?!\n## ).)*?```sql\n(.*?)```", PAGE.read_text(), re.DOTALL))

@@ -6,8 +6,8 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 
-from worker.database import Study, create_ledger_engine
-from worker.schema import SchemaError, _configuration, check_schema, upgrade_schema
+from worker.records.database import Study, create_ledger_engine
+from worker.records.schema import SchemaError, _configuration, check_schema, upgrade_schema
 
 
 @pytest.fixture

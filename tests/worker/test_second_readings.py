@@ -25,12 +25,15 @@ from tests.worker.test_steps import (
     run_to_delivery,
     study,  # noqa: F401 - a fixture
 )
-from worker import pipeline, steps, tasks
-from worker.agreement import cohens_kappa, measure_agreement
+from worker import tasks
+from worker.answers.agreement import cohens_kappa, measure_agreement
 from worker.checkpoints import add_checkpoint
-from worker.database import Delivery, Job, Result, SecondReading, StudyVersion
-from worker.inference import InferenceError, InferenceLostError, InferenceUnavailableError
-from worker.second_readings import (
+from worker.records.database import Delivery, Job, Result, SecondReading, StudyVersion
+from worker.records.wanted import Standing, Wanted
+from worker.states import JobState, ReadingOrigin
+from worker.study import pipeline, steps
+from worker.study.inference import InferenceError, InferenceLostError, InferenceUnavailableError
+from worker.study.second_readings import (
     Reader,
     jobs_to_read,
     keep_for_shadow,
@@ -38,8 +41,6 @@ from worker.second_readings import (
     read_in_shadow,
     replay,
 )
-from worker.states import JobState, ReadingOrigin
-from worker.wanted import Standing, Wanted
 
 ALL = Wanted()
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from dicom_node.mr_study import save_study
+from dicom_node.reading.mr_study import save_study
 from tests.command import gliograde, processes_naming
 from tests.test_bad_input import make_series
 

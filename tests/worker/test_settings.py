@@ -6,12 +6,12 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import SettingsError
 
-from dicom_node.result_kind import ResultKind
-from dicom_node.scu import Destination
+from dicom_node.peers.scu import Destination
+from dicom_node.peers.stow import WebDestination
+from dicom_node.reading.site_rules import SiteRole, SiteRule
+from dicom_node.results.result_kind import ResultKind
 from dicom_node.settings import AllowedPeer, settings_line
-from dicom_node.site_rules import SiteRole, SiteRule
-from dicom_node.stow import WebDestination
-from worker.environment import to_environment
+from worker.running.environment import to_environment
 from worker.settings import Settings
 
 

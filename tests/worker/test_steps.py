@@ -10,28 +10,37 @@ from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage
 from sqlalchemy import select, text, update
 
-from dicom_node.mr_study import PROTOCOL, build_mr_series
-from dicom_node.result_kind import DEFAULT_KINDS, ResultKind, kind_of
-from dicom_node.scu import Destination
-from dicom_node.show import render_text
-from model import stack
+from dicom_node.peers.scu import Destination
+from dicom_node.reading.mr_study import PROTOCOL, build_mr_series
+from dicom_node.results.result_kind import DEFAULT_KINDS, ResultKind, kind_of
+from dicom_node.results.show import render_text
 from model.grade import Contrast, Grade
-from model.volume import Volume
+from model.space import stack
+from model.space.volume import Volume
 from tests.faults.conftest import series_of
 from tests.faults.service import header
 from tests.heads import coarse_brain
 from tests.worker.samples import spool_object
-from worker import ledger, pipeline, steps
-from worker.claimed import ClaimedStep, take_claim
-from worker.consignments import next_consignment
-from worker.database import Delivery, Job, PreprocessingQuality, Result, ResultObject, SeriesRole, Study
-from worker.freezing import CompletenessRule, freeze_complete_studies
-from worker.indexing import INCOMPLETE, hold_study, index_spool
-from worker.inference import InferenceUnavailableError
-from worker.interventions import release_study
-from worker.reporting import live_results, object_path
+from worker.delivery.consignments import next_consignment
+from worker.records import ledger
+from worker.records.database import (
+    Delivery,
+    Job,
+    PreprocessingQuality,
+    Result,
+    ResultObject,
+    SeriesRole,
+    Study,
+)
 from worker.states import DeliveryState, JobState
-from worker.workspace import workspace_of
+from worker.study import pipeline, steps
+from worker.study.claimed import ClaimedStep, take_claim
+from worker.study.freezing import CompletenessRule, freeze_complete_studies
+from worker.study.indexing import INCOMPLETE, hold_study, index_spool
+from worker.study.inference import InferenceUnavailableError
+from worker.study.interventions import release_study
+from worker.study.reporting import live_results, object_path
+from worker.study.workspace import workspace_of
 
 CONTRASTS = ("flair", "t2", "t1ce")
 
@@ -50,7 +59,7 @@ def few_slices(monkeypatch):
 
 
 class InProcess:
-    """The network in this process: what `worker.inference` runs in a child."""
+    """The network in this process: what `worker.study.inference` runs in a child."""
 
     def __init__(self, predictor):
         self.predictor = predictor

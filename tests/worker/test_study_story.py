@@ -8,15 +8,15 @@ import pytest
 from rich.console import Console
 
 from dicom_node.audit import AuditEvent, AuditEventId
-from dicom_node.stand_in_pacs import StandInPacs
+from dicom_node.peers.stand_in_pacs import StandInPacs
 from tests.command import gliograde
 from tests.worker.deliveries import destination, job_to_deliver, make_object, run
 from tests.worker.test_decisions import decide, prepare, receive
 from tests.worker.test_delivering import deliver_step
-from worker.audit import copy_audit_trail
+from worker.answers.story_page import story_json, story_page
+from worker.answers.study_story import tell_story
 from worker.states import DeliveryState, JobState, StepOutcome, StudyState
-from worker.story_page import story_json, story_page
-from worker.study_story import tell_story
+from worker.upkeep.audit import copy_audit_trail
 
 
 def story_of(node, study_id=1):

@@ -7,13 +7,13 @@ from sqlalchemy import func, select, text, update
 
 from tests.worker.deliveries import job_to_deliver, make_object
 from tests.worker.samples import make_header, spool_object
-from worker.census import missing_files, remove_orphans, take_census
-from worker.database import Job
-from worker.ledger import Hint
-from worker.reporting import object_path, write_objects
-from worker.schema import SchemaError
+from worker.records.database import Job
+from worker.records.ledger import Hint
+from worker.records.schema import SchemaError
 from worker.states import JobState
-from worker.sweep import SWEEP_LOCK, sweep
+from worker.study.census import missing_files, remove_orphans, take_census
+from worker.study.reporting import object_path, write_objects
+from worker.upkeep.sweep import SWEEP_LOCK, sweep
 
 
 def test_a_sweep_goes_from_the_spool_to_a_hint(make_node):

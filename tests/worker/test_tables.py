@@ -12,11 +12,11 @@ from tests.command import gliograde
 from tests.worker.deliveries import job_to_deliver, make_object
 from tests.worker.test_delivering import deliver_step
 from tests.worker.test_indexing import make_study
-from worker.database import Study
-from worker.queries import state_counts, study_standings
+from worker.answers.tables import COLUMNS, result_records, results_table, status_table, to_csv, to_json
+from worker.records.database import Study
+from worker.records.queries import state_counts, study_standings
+from worker.records.wanted import Standing, Wanted
 from worker.states import JobState
-from worker.tables import COLUMNS, result_records, results_table, status_table, to_csv, to_json
-from worker.wanted import Standing, Wanted
 
 DAY = timedelta(days=1)
 TODAY = datetime.now(UTC).date()

@@ -4,10 +4,10 @@ import pytest
 from pydicom.uid import Comprehensive3DSRStorage
 from sqlalchemy import select, update
 
-from dicom_node.stow import WebDestination
+from dicom_node.peers.stow import WebDestination
 from tests.dicom_node.web_server import WebServer, accept, answer_with, cut, refuse
 from tests.worker.deliveries import deliveries, job_state, job_to_deliver, make_object, pass_time, run, states
-from worker.database import Delivery, DestinationState
+from worker.records.database import Delivery, DestinationState
 from worker.states import DeliveryState, JobState
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from worker.workspace import list_workspaces, remove_workspaces, workspace_of
+from worker.study.workspace import list_workspaces, remove_workspaces, workspace_of
 
 
 def test_files_appear_only_when_the_step_has_ended_well(tmp_path):

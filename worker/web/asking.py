@@ -7,7 +7,7 @@ from fastapi import Depends, Form, Query
 from pydantic import BeforeValidator
 
 from model.grade import Contrast, Grade
-from worker.wanted import Standing, Wanted
+from worker.records.wanted import Standing, Wanted
 
 
 def _none_if_empty(value: Any) -> Any:  # noqa: ANN401 - whatever a form sends

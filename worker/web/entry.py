@@ -7,7 +7,7 @@ from fastapi import APIRouter, Form, Request, status
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from dicom_node.audit import AuditEvent, AuditEventId, AuditOutcome
-from worker.user_role import SessionKind
+from worker.records.user_role import SessionKind
 from worker.web.guard import Ledger, SignedForm, Viewer, Web, WebOf, address_of
 from worker.web.logins import close_session, form_token, open_session
 from worker.web.pages import render

@@ -14,10 +14,10 @@ from fastapi import Depends, Form, HTTPException, Request, status
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.audit import AuditEvent, AuditEventId, AuditSpool
-from dicom_node.spool import Spool
-from worker.database import Study
+from dicom_node.receiving.spool import Spool
+from worker.records.database import Study
+from worker.records.user_role import SessionKind, UserRole
 from worker.settings import Settings
-from worker.user_role import SessionKind, UserRole
 from worker.web.logins import Visitor, find_visitor, is_form_token, note_use
 
 VIEWS_COUNT_FOR: Final = timedelta(minutes=15)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 
-from worker.study_story import StudyStory, tell_story
+from worker.answers.study_story import StudyStory, tell_story
 from worker.web import figures
 from worker.web.asking import Before, Days, WantedStudies
 from worker.web.figures import Agreement, Drift, Failure, GradesOfDay, Turnaround

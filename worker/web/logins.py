@@ -10,8 +10,8 @@ from typing import Final
 from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from worker.database import WebSession, WebUser
-from worker.user_role import SessionKind, UserRole
+from worker.records.database import WebSession, WebUser
+from worker.records.user_role import SessionKind, UserRole
 
 SEEN_AGAIN_AFTER: Final = timedelta(minutes=1)
 """That a session is in use is noted no more often than this."""

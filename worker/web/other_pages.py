@@ -9,7 +9,7 @@ from markupsafe import Markup
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from worker.database import WebSession, WebUser
+from worker.records.database import WebSession, WebUser
 from worker.web import figures
 from worker.web.asking import Days
 from worker.web.charts import draw_bars, draw_lines

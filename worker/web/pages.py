@@ -8,9 +8,9 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from dicom_node.report import ATTENTION_SENTENCE, RESEARCH_SENTENCE
+from dicom_node.results.report import ATTENTION_SENTENCE, RESEARCH_SENTENCE
 from model.card import SIMULATED_STATEMENT
-from worker.user_role import UserRole
+from worker.records.user_role import UserRole
 from worker.version import VERSION
 from worker.web.guard import web_of
 from worker.web.logins import form_token

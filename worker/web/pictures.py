@@ -18,10 +18,10 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dicom_node.attention_page import split_page
-from dicom_node.spool import Spool
-from worker.database import Instance, Result, ResultObject
-from worker.reporting import object_path
+from dicom_node.receiving.spool import Spool
+from dicom_node.results.attention_page import split_page
+from worker.records.database import Instance, Result, ResultObject
+from worker.study.reporting import object_path
 
 
 class Layer(StrEnum):

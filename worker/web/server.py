@@ -8,7 +8,7 @@ from sqlalchemy.orm import sessionmaker
 
 from dicom_node.audit import AuditSpool
 from dicom_node.logs import configure_logging
-from dicom_node.spool import Spool
+from dicom_node.receiving.spool import Spool
 from worker.settings import Settings
 from worker.web.app import make_app
 from worker.web.guard import Web

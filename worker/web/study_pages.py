@@ -8,13 +8,13 @@ from fastapi import APIRouter, Form, HTTPException, Query, Request, status
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from dicom_node.show import render_text
+from dicom_node.results.show import render_text
 from model.grade import Contrast, Grade
-from worker.database import Feedback, Study
-from worker.decisions import RolesError, decide_roles
-from worker.interventions import InterventionError, release_study, retry_study
-from worker.study_story import tell_story
-from worker.wanted import Standing
+from worker.answers.study_story import tell_story
+from worker.records.database import Feedback, Study
+from worker.records.wanted import Standing
+from worker.study.decisions import RolesError, decide_roles
+from worker.study.interventions import InterventionError, release_study, retry_study
 from worker.web.asking import Before, NamedSeries, WantedStudies
 from worker.web.guard import Ledger, Operator, SignedForm, Viewer, Web, WebOf, note_look
 from worker.web.logins import Visitor

@@ -10,8 +10,8 @@ from argon2.exceptions import VerifyMismatchError
 from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from worker.database import LoginAttempt, WebSession, WebUser
-from worker.user_role import UserRole
+from worker.records.database import LoginAttempt, WebSession, WebUser
+from worker.records.user_role import UserRole
 
 SHORTEST_PASSWORD: Final = 12
 LONGEST_PASSWORD: Final = 1024

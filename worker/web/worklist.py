@@ -7,10 +7,10 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from model.grade import Grade
-from worker.database import Study
-from worker.queries import StudyStanding, study_standings
-from worker.tables import delivered_text, state_text
-from worker.wanted import Wanted
+from worker.answers.tables import delivered_text, state_text
+from worker.records.database import Study
+from worker.records.queries import StudyStanding, study_standings
+from worker.records.wanted import Wanted
 
 PAGE_ROWS = 25
 MOST_FOUND = 50

@@ -6,16 +6,16 @@ from typing import Any
 from fastapi.testclient import TestClient
 from sqlalchemy import func, update
 
-from dicom_node.evidence import InstanceReference, build_evidence
-from dicom_node.secondary_capture import build_attention_images, build_summary_image
-from dicom_node.structured_report import build_structured_report, select_key_frames, select_key_images
+from dicom_node.reading.evidence import InstanceReference, build_evidence
+from dicom_node.results.secondary_capture import build_attention_images, build_summary_image
+from dicom_node.results.structured_report import build_structured_report, select_key_frames, select_key_images
 from model.grade import Contrast
 from tests.dicom_node.result_samples import attention_at, make_report, mr_series, stored
 from tests.worker.deliveries import job_to_deliver
 from tests.worker.samples import spool_object
-from worker.database import Result
-from worker.pipeline import serialise
-from worker.user_role import UserRole
+from worker.records.database import Result
+from worker.records.user_role import UserRole
+from worker.study.pipeline import serialise
 from worker.web.app import make_app
 from worker.web.guard import Web
 from worker.web.users import add_user

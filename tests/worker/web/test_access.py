@@ -13,10 +13,10 @@ from starlette.routing import Mount
 
 from dicom_node.audit import AuditEventId
 from tests.worker.web.browser import PATIENT, UID, Browser, password_of
-from worker.audit import copy_audit_trail
-from worker.database import AuditRecord, LoginAttempt, WebSession, WebUser
+from worker.records.database import AuditRecord, LoginAttempt, WebSession, WebUser
+from worker.records.user_role import SessionKind, UserRole
 from worker.settings import Settings
-from worker.user_role import SessionKind, UserRole
+from worker.upkeep.audit import copy_audit_trail
 from worker.web.app import ROUTERS, make_app
 from worker.web.guard import GUARDS, Web
 from worker.web.logins import open_session

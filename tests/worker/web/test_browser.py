@@ -15,7 +15,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from sqlalchemy import update
 
 from tests.worker.web.browser import password_of
-from worker.database import Job
+from worker.records.database import Job
 from worker.states import JobState
 from worker.web.address import open_socket
 from worker.web.app import make_app

@@ -15,12 +15,12 @@ from tests.worker.test_decisions import prepare, receive
 from tests.worker.test_indexing import freeze_now, make_study
 from tests.worker.test_interventions import hold_incomplete, hold_job
 from tests.worker.web.browser import PATIENT, UID, Browser
-from worker.audit import copy_audit_trail
-from worker.database import Feedback, Instance, Job, ResultObject, RoleDecision, WorkDecision
-from worker.reporting import object_path
+from worker.answers.study_story import tell_story
+from worker.records.database import Feedback, Instance, Job, ResultObject, RoleDecision, WorkDecision
+from worker.records.user_role import UserRole
 from worker.states import JobState
-from worker.study_story import tell_story
-from worker.user_role import UserRole
+from worker.study.reporting import object_path
+from worker.upkeep.audit import copy_audit_trail
 from worker.web.charts import draw_bars, draw_lines
 from worker.web.worklist import PAGE_ROWS
 

@@ -1,0 +1,1 @@
+"""From files to meaning: where slices lie, which series is which, volumes."""

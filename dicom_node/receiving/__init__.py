@@ -1,0 +1,1 @@
+"""From the socket to the disk: the Storage SCP and its spool."""

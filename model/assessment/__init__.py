@@ -1,0 +1,1 @@
+"""What a checkpoint is worth on patients that it never saw."""

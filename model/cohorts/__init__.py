@@ -1,0 +1,1 @@
+"""Real patients on disk in BraTS's layouts: who they are, and who may be tested on what."""

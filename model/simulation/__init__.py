@@ -1,0 +1,1 @@
+"""Patients who don't exist: head, tumour, scanner."""

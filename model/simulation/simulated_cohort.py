@@ -1,0 +1,75 @@
+"""Simulated patients as BraTS lays patients out, and the fixed set of them that nothing is trained on.
+
+Every series lies in BraTS space, skull-stripped, with the tumour's labels 1, 2 and 4 beside it. Patients
+without a tumour lie in a folder of their own, which training and grading leave aside.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from model.cohorts.brats import NO_TUMOUR_FOLDER
+from model.grade import Contrast
+from model.simulation.samples import grade_of
+from model.simulation.simulate import Parameters, describe_patient, simulate_case
+from model.simulation.template import Head, typical_to_atlas
+from model.space.atlas import BRATS_AFFINE, BRATS_SHAPE
+from model.space.volume import Volume, save_volume
+
+TEST_HEAD = Head.SRI24
+"""Training knows MNI152 alone."""
+TEST_SEEDS = range(700_000_000, 700_000_444)
+"""400 patients with a tumour and 44 without."""
+TEST_SHA256 = "14c7fd96f4f489947a312d13fea00d9b2514bc37d2eb25c685a31cc9247a69fb"
+_NAMES = {Contrast.FLAIR: "flair", Contrast.T1CE: "t1ce", Contrast.T2: "t2"}
+
+
+def write_patient(seed: int, head: Head, folder: Path) -> Path:
+    """Simulate the patient of this seed, with the grade that the seed has, and write BraTS's five files.
+
+    Gives the patient's own folder: `folder`/HGG, LGG or NONE/`name`.
+    """
+    grade = grade_of(seed)
+    case = simulate_case(seed, grade, brain_only=True, head=head)
+    name = f"Sim_{head.value}_{seed:09d}"
+    place = folder / (grade.value if grade else NO_TUMOUR_FOLDER) / name
+    place.mkdir(parents=True, exist_ok=True)
+    to_atlas = typical_to_atlas()
+    images = {word: case.volumes[contrast] for contrast, word in _NAMES.items()} | {"t1": case.native_t1}
+    for word, volume in images.items():
+        moved = volume.moved(to_atlas).resample(BRATS_SHAPE, BRATS_AFFINE)
+        save_volume(Volume(np.rint(moved.array), BRATS_AFFINE), place / f"{name}_{word}.nii.gz")
+    labels = _labels_in_space(case.segmentation.moved(to_atlas))
+    save_volume(Volume(labels, BRATS_AFFINE), place / f"{name}_seg.nii.gz")
+    (place / "parameters.json").write_text(json.dumps(dict(case.parameters), indent=1))
+    return place
+
+
+def digest(patients: list[Parameters]) -> str:
+    """SHA-256 of what was drawn of some patients, to six places."""
+    rounded = [
+        {name: round(value, 6) if isinstance(value, float) else value for name, value in each.items()}
+        for each in patients
+    ]
+    return hashlib.sha256(json.dumps(rounded, sort_keys=True).encode()).hexdigest()
+
+
+def describe_test_set() -> list[Parameters]:
+    """What is drawn of each patient of the test set, without imaging them."""
+    return [describe_patient(seed, grade_of(seed), TEST_HEAD) for seed in TEST_SEEDS]
+
+
+def _labels_in_space(segmentation: Volume) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """The label with the largest share of each voxel, where tumour takes half of it or more."""
+    shares = np.stack(
+        [
+            Volume((segmentation.array == label).astype(np.float32), segmentation.affine)
+            .resample(BRATS_SHAPE, BRATS_AFFINE)
+            .array
+            for label in (1, 2, 4)
+        ]
+    )
+    labels = np.array([1, 2, 4], np.float32)[shares.argmax(axis=0)]
+    return np.where(shares.sum(axis=0) >= 0.5, labels, np.float32(0))

@@ -1,0 +1,1 @@
+"""From three volumes to one stack in BraTS space, and how good the way there was."""

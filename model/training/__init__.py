@@ -1,0 +1,1 @@
+"""From patients, simulated or real, to a checkpoint with its card."""

@@ -1,0 +1,1 @@
+"""From a report to every destination that wants it."""

@@ -1,0 +1,1 @@
+"""The ledger: its tables, claims on its rows, and what people ask it."""

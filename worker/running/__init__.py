@@ -1,0 +1,1 @@
+"""The processes and databases of one machine, as `gliograde up` starts them."""

@@ -1,0 +1,1 @@
+"""One study on its way: indexed, complete, prepared, graded, reported."""

@@ -1,0 +1,1 @@
+"""What keeps a service well: sweep, retention, audit trail, metrics, notifications."""
