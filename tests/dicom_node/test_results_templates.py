@@ -1,5 +1,6 @@
 """A whole set of results beside its inputs: templates, one patient, one study, and no loose reference."""
 
+from copy import deepcopy
 from io import BytesIO
 
 import pytest
@@ -14,7 +15,7 @@ from dicom_node.structured_report import (
     select_key_frames,
     select_key_images,
 )
-from tests.dicom_node.result_samples import attention_at, enhanced_series, make_report, mr_series, stored
+from tests.dicom_node.result_samples import attention_at, make_report, mr_series, stored
 from tests.dicom_node.test_results_validate import SOURCES
 from tests.dicom_node.validators import dcentvfy, pixelmed
 
@@ -29,9 +30,21 @@ def result_set(reference):
 
 
 @pytest.mark.apt
-@pytest.mark.parametrize("series", [mr_series, enhanced_series])
-def test_the_report_is_tid_1500_without_error(series, tmp_path):
-    assert pixelmed(write_bytes(result_set([stored(item) for item in series()])[0]), tmp_path) == []
+@pytest.mark.parametrize(
+    ("source", "variant"),
+    [
+        ("plain", deepcopy),
+        ("plain", as_enhanced),
+        ("enhanced", deepcopy),
+        ("enhanced", as_enhanced),
+        ("japanese", deepcopy),
+        ("type 2 absent", deepcopy),
+        ("requested", deepcopy),
+    ],
+)
+def test_the_report_is_tid_1500_without_error(source, variant, tmp_path):
+    document, _ = result_set([stored(item) for item in SOURCES[source]()])
+    assert pixelmed(write_bytes(variant(document)), tmp_path) == []
 
 
 @pytest.mark.apt
