@@ -13,6 +13,7 @@ from dicom_node.acceptor import Deadlines, GuardedServer, UnsupportedPynetdicomE
 from dicom_node.admission import AllowList, Caller, Limits, Refusal
 from dicom_node.association import (
     MAXIMUM_PDU_BYTES,
+    MESSAGE_TRANSFER_SYNTAXES,
     MR_STORAGE_CLASSES,
     RECEIVED_TRANSFER_SYNTAXES,
     configure_pynetdicom,
@@ -163,7 +164,7 @@ class StorageScp:
         entity.network_timeout = self._settings.network_timeout.total_seconds()
         entity.acse_timeout = 30
         entity.dimse_timeout = 30
-        entity.add_supported_context(Verification)
+        entity.add_supported_context(Verification, list(MESSAGE_TRANSFER_SYNTAXES))
         support_commitment_reports(entity)
         for sop_class in MR_STORAGE_CLASSES:
             entity.add_supported_context(sop_class, list(RECEIVED_TRANSFER_SYNTAXES))
