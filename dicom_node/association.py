@@ -47,6 +47,9 @@ RECEIVED_TRANSFER_SYNTAXES: Final[tuple[UID, ...]] = (
 )
 """What we can decode. Deflated is left out as it inflates without limit, Big Endian as it is retired."""
 
+MESSAGE_TRANSFER_SYNTAXES: Final[tuple[UID, ...]] = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+"""For services that move no objects; pynetdicom's default holds Deflated and Big Endian too."""
+
 MAXIMUM_PDU_BYTES: Final = 131_072
 
 

@@ -30,6 +30,7 @@ from pynetdicom.status import code_to_category
 
 from dicom_node.association import (
     MAXIMUM_PDU_BYTES,
+    MESSAGE_TRANSFER_SYNTAXES,
     answer_to_request,
     close_when_cut,
     configure_pynetdicom,
@@ -280,6 +281,8 @@ def associated(
 ) -> Iterator[Association]:
     """Hold an association open; it is released at the end and aborted when the body raises.
 
+    A context without a transfer syntax is proposed in `MESSAGE_TRANSFER_SYNTAXES`.
+
     Raises `AssociationError` where none is made.
     """
     configure_pynetdicom()
@@ -290,7 +293,8 @@ def associated(
     entity.connection_timeout = entity.acse_timeout = CONNECTION_TIMEOUT.total_seconds()
     entity.dimse_timeout = entity.network_timeout = destination.response_timeout.total_seconds()
     for abstract_syntax, transfer_syntax in contexts:
-        entity.add_requested_context(abstract_syntax, transfer_syntax)
+        offered = [transfer_syntax] if transfer_syntax else list(MESSAGE_TRANSFER_SYNTAXES)
+        entity.add_requested_context(abstract_syntax, offered)
     reached = threading.Event()
     association = entity.associate(
         destination.address,

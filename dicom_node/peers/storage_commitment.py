@@ -22,6 +22,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
     StorageCommitmentPushModelInstance,
 )
 
+from dicom_node.association import MESSAGE_TRANSFER_SYNTAXES
 from dicom_node.durable import sync_folder, write_durably
 from dicom_node.peers.scu import Destination, ScuError, associated
 
@@ -95,7 +96,8 @@ class CommitmentInbox:
 
 def support_commitment_reports(entity: AE) -> None:
     """Let peers open associations in which they report (they act as SCP: PS3.4 J.3.3.1.2)."""
-    entity.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
+    syntaxes = list(MESSAGE_TRANSFER_SYNTAXES)
+    entity.add_supported_context(StorageCommitmentPushModel, syntaxes, scu_role=True, scp_role=True)
 
 
 def request_commitment(

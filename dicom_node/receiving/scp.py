@@ -11,6 +11,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 
 from dicom_node.association import (
     MAXIMUM_PDU_BYTES,
+    MESSAGE_TRANSFER_SYNTAXES,
     MR_STORAGE_CLASSES,
     RECEIVED_TRANSFER_SYNTAXES,
     configure_pynetdicom,
@@ -168,7 +169,7 @@ class StorageScp:
         entity.network_timeout = self._settings.network_timeout.total_seconds()
         entity.acse_timeout = 30
         entity.dimse_timeout = 30
-        entity.add_supported_context(Verification)
+        entity.add_supported_context(Verification, list(MESSAGE_TRANSFER_SYNTAXES))
         support_commitment_reports(entity)
         for sop_class in MR_STORAGE_CLASSES:
             entity.add_supported_context(sop_class, list(RECEIVED_TRANSFER_SYNTAXES))

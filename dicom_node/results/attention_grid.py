@@ -183,6 +183,8 @@ def _place(dataset: Dataset, frames: Sequence[Frame], report: Report, evidence: 
     organization = derive_uid(report.result_id, "dimensions", dataset.SOPClassUID)
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
+    # of type 2, which highdicom leaves out where nobody is named
+    dataset.ContentCreatorName = ""
     dataset.BodyPartExamined = "BRAIN"
     marks = f"{RESEARCH_SENTENCE}. " if report.research_use_only else ""
     dataset.ImageComments = f"{marks}{report.algorithm.training_statement} {ATTENTION_SENTENCE}"

@@ -53,7 +53,7 @@ def draw_notice(notice: NotGraded) -> npt.NDArray[np.uint8]:
     research = [(RESEARCH_SENTENCE, HEADLINE_SIZE, AMBER)] if notice.research_use_only else []
     above = [
         lay_out([*research, (f"AI result: {NOT_GRADED_WORDS}", _HEADLINE_SIZE, WHITE)], width),
-        lay_out([(notice.reason, _REASON_SIZE, WHITE)], width),
+        lay_out([(notice.reason[:1].upper() + notice.reason[1:], _REASON_SIZE, WHITE)], width),
         lay_out([(NOT_GRADED_SENTENCE, _SENTENCE_SIZE, GREY)], width),
     ]
     received = lay_out(

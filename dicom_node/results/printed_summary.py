@@ -25,7 +25,7 @@ from dicom_node.uids import derive_uid
 SERIES_NUMBER = 9906
 _TITLE = "AI glioma grade, summary"
 _MARGIN = 15 * mm
-_PICTURE_SHARE = 0.6
+_PICTURE_SHARE = 0.68
 _WORDS = ParagraphStyle("words", fontName="Helvetica", fontSize=9, leading=12, spaceAfter=3)
 _HEADLINE = ParagraphStyle("headline", parent=_WORDS, fontName="Helvetica-Bold", fontSize=12, leading=16)
 
@@ -78,7 +78,8 @@ def draw_pdf(summary: Dataset, report: Report) -> bytes:
     )
     scale = min(width / picture.width, _PICTURE_SHARE * height / picture.height)
     bottom = A4[1] - _MARGIN - scale * picture.height
-    canvas.drawImage(ImageReader(picture), _MARGIN, bottom, scale * picture.width, scale * picture.height)
+    left = (A4[0] - scale * picture.width) / 2
+    canvas.drawImage(ImageReader(picture), left, bottom, scale * picture.width, scale * picture.height)
     words = KeepInFrame(width, bottom - _MARGIN - 4 * mm, [*_paragraphs(report)], mode="shrink")
     _, used = words.wrapOn(canvas, width, bottom - _MARGIN)
     words.drawOn(canvas, _MARGIN, bottom - 4 * mm - used)
@@ -87,9 +88,8 @@ def draw_pdf(summary: Dataset, report: Report) -> bytes:
 
 
 def _paragraphs(report: Report) -> list[Paragraph]:
-    first, *others = report.comments
+    headlines = {*report.research_comments, report.headline}
     return [
-        Paragraph(escape(first), _HEADLINE),
-        *(Paragraph(escape(text), _WORDS) for text in others),
+        *(Paragraph(escape(text), _HEADLINE if text in headlines else _WORDS) for text in report.comments),
         Paragraph(escape(f"Algorithm: {report.algorithm.name} {report.algorithm.version_text}"), _WORDS),
     ]

@@ -217,9 +217,7 @@ class Report(Statement):
     @property
     def headline(self) -> str:
         """The result in one line."""
-        return " - ".join(
-            words for words in (f"AI prediction: {self.grade_words}", self.probability_words) if words
-        )
+        return " - ".join(words for words in (self.result_words, self.probability_words) if words)
 
     @property
     def grade(self) -> Grade | None:
@@ -235,6 +233,11 @@ class Report(Statement):
     def grade_words(self) -> str:
         """The predicted class in words, or what stands in its place."""
         return _VERDICT_WORDS[self.judgement.verdict] if self.grade is None else _GRADE_WORDS[self.grade]
+
+    @property
+    def result_words(self) -> str:
+        """The class under its heading; what is no grade isn't called a prediction."""
+        return f"AI {'result' if self.grade is None else 'prediction'}: {self.grade_words}"
 
     @property
     def probability_words(self) -> str:

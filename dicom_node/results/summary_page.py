@@ -63,7 +63,7 @@ def draw_summary(panes: Sequence[SummaryPane], report: Report) -> npt.NDArray[np
     above = lay_out(
         [
             *research,
-            (f"AI prediction: {report.grade_words}", _GRADE_SIZE, WHITE),
+            (report.result_words, _GRADE_SIZE, WHITE),
             *_what_is_known(report),
         ],
         width - 2 * MARGIN,

@@ -23,7 +23,12 @@ from dicom_node.results.printed_summary import draw_pdf
 from dicom_node.results.report import RESEARCH_SENTENCE
 from dicom_node.results.result_kind import ResultKind, kind_of
 from dicom_node.results.secondary_capture import build_attention_images
-from dicom_node.results.structured_report import build_structured_report, select_key_frames, select_key_images
+from dicom_node.results.structured_report import (
+    as_enhanced,
+    build_structured_report,
+    select_key_frames,
+    select_key_images,
+)
 from tests.dicom_node.result_samples import (
     COLUMNS,
     OBLIQUE,
@@ -37,7 +42,7 @@ from tests.dicom_node.result_samples import (
 )
 from tests.dicom_node.test_results_templates import EXPECTED
 from tests.dicom_node.test_results_validate import SOURCES
-from tests.dicom_node.validators import dcentvfy, dciodvfy, dsrdump, pixelmed
+from tests.dicom_node.validators import dcentvfy, dciodvfy, dicom_validator, dsrdump, pixelmed
 
 SPOT = (10.0, 10.0, 0.0)
 KINDS = set(ResultKind)
@@ -78,8 +83,10 @@ def source(request):
 def test_validators_find_no_fault_whatever_the_source(source, tmp_path):
     name, series = source
     objects = build(series)
-    for item in objects:
+    (document,) = (item for item in objects if kind_of(item.SOPClassUID) is ResultKind.REPORT)
+    for item in [*objects, as_enhanced(document)]:
         assert dciodvfy(write_bytes(item), tmp_path) == []
+        assert dicom_validator(dcmread(BytesIO(write_bytes(item)))) == []
     complaints = dcentvfy([write_bytes(item) for item in [*series, *objects]], tmp_path)
     assert [line for line in complaints if EXPECTED.get(name, "nothing") not in line] == []
     for keyword in ("StudyInstanceUID", "PatientName", "PatientID", "StudyDate"):
@@ -89,10 +96,22 @@ def test_validators_find_no_fault_whatever_the_source(source, tmp_path):
     assert {kind_of(item.SOPClassUID) for item in objects} == expected
 
 
-def test_a_validator_would_complain(tmp_path):
+def test_each_validator_would_complain(tmp_path):
+    for dataset in build(mr_series()):
+        del dataset.StudyDate
+        assert dicom_validator(dataset) == ["general-study: StudyDate: TagMissing"]
+        assert dciodvfy(write_bytes(dataset), tmp_path)
     region = only(build(mr_series()), ResultKind.REGION)
     del region.SegmentSequence[0].SegmentLabel
     assert dciodvfy(write_bytes(region), tmp_path)
+    assert dicom_validator(region) == ["segmentation-image: SegmentSequence.SegmentLabel: TagMissing"]
+
+
+def test_a_validator_would_complain_of_functional_groups():
+    map_ = only(build(mr_series()), ResultKind.ATTENTION_MAP)
+    del map_.SharedFunctionalGroupsSequence[0].FrameAnatomySequence
+    (complaint,) = dicom_validator(map_)
+    assert "FrameAnatomySequence: TagMissing" in complaint
 
 
 def test_order_of_sending_is_that_of_the_kinds():

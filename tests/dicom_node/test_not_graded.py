@@ -1,5 +1,6 @@
 """What goes back of a study that was not graded says why, validates, and names nobody."""
 
+from copy import deepcopy
 from io import BytesIO
 from typing import Any
 
@@ -14,8 +15,9 @@ from dicom_node.results.show import render_text
 from dicom_node.results.structured_report import as_enhanced
 from model.grade import Contrast
 from tests.dicom_node.result_samples import make_report, mr_series, stored
+from tests.dicom_node.test_results_templates import EXPECTED
 from tests.dicom_node.test_results_validate import SOURCES
-from tests.dicom_node.validators import dciodvfy, dsrdump, pixelmed
+from tests.dicom_node.validators import dcentvfy, dciodvfy, dicom_validator, dsrdump, pixelmed
 
 REASON = "no T1 after contrast agent among the 2 series"
 
@@ -49,11 +51,20 @@ def test_page_and_report_validate_for_any_source(tmp_path):
         page, report = build([stored(dataset) for dataset in source()])
         for dataset in (page, report, as_enhanced(report)):
             assert dciodvfy(write_bytes(dataset), tmp_path) == []
+            assert dicom_validator(dcmread(BytesIO(write_bytes(dataset)))) == []
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_inputs_and_answer_are_one_study_without_loose_reference(source, tmp_path):
+    series = [stored(dataset) for dataset in SOURCES[source]()]
+    complaints = dcentvfy([write_bytes(dataset) for dataset in (*series, *build(series))], tmp_path)
+    assert [line for line in complaints if EXPECTED.get(source, "nothing") not in line] == []
 
 
 @pytest.mark.apt
-def test_the_report_is_tid_1500_without_error(tmp_path):
-    assert pixelmed(write_bytes(build(mr_series())[1]), tmp_path) == []
+@pytest.mark.parametrize("variant", [deepcopy, as_enhanced])
+def test_the_report_is_tid_1500_without_error(variant, tmp_path):
+    assert pixelmed(write_bytes(variant(build(mr_series())[1])), tmp_path) == []
 
 
 @pytest.mark.apt

@@ -1,5 +1,6 @@
 """A whole set of results beside its inputs: templates, one patient, one study, and no loose reference."""
 
+from copy import deepcopy
 from io import BytesIO
 
 import pytest
@@ -14,14 +15,16 @@ from dicom_node.results.structured_report import (
     select_key_frames,
     select_key_images,
 )
-from tests.dicom_node.result_samples import attention_at, enhanced_series, make_report, mr_series, stored
+from model.gates import Judgement
+from model.grade import Verdict
+from tests.dicom_node.result_samples import attention_at, make_report, mr_series, stored
 from tests.dicom_node.test_results_validate import SOURCES
-from tests.dicom_node.validators import dcentvfy, pixelmed
+from tests.dicom_node.validators import dcentvfy, dciodvfy, dicom_validator, dsrdump, pixelmed
 
 
-def result_set(reference):
+def result_set(reference, **changes):
     """The report of a series, and its images."""
-    report, evidence = make_report(), build_evidence(reference[0], reference)
+    report, evidence = make_report(**changes), build_evidence(reference[0], reference)
     images = build_attention_images(reference, attention_at((10.0, 10.0, 0.0)), report, evidence)
     key_frames = select_key_frames(select_key_images(images), [reference])
     document = build_structured_report(report, evidence, key_frames, images)
@@ -29,9 +32,50 @@ def result_set(reference):
 
 
 @pytest.mark.apt
-@pytest.mark.parametrize("series", [mr_series, enhanced_series])
-def test_the_report_is_tid_1500_without_error(series, tmp_path):
-    assert pixelmed(write_bytes(result_set([stored(item) for item in series()])[0]), tmp_path) == []
+@pytest.mark.parametrize(
+    ("source", "variant"),
+    [
+        ("plain", deepcopy),
+        ("plain", as_enhanced),
+        ("enhanced", deepcopy),
+        ("enhanced", as_enhanced),
+        ("japanese", deepcopy),
+        ("type 2 absent", deepcopy),
+        ("requested", deepcopy),
+    ],
+)
+def test_the_report_is_tid_1500_without_error(source, variant, tmp_path):
+    document, _ = result_set([stored(item) for item in SOURCES[source]()])
+    assert pixelmed(write_bytes(variant(document)), tmp_path) == []
+
+
+@pytest.fixture(params=Verdict)
+def judged(request):
+    """What goes back of each verdict of the gates, with the volume that they measured."""
+    judgement = Judgement(request.param, "Why there is no grade.", 12.34, 5.6)
+    document, images = result_set([stored(item) for item in mr_series()], judgement=judgement)
+    return request.param, document, images
+
+
+def test_a_grade_kept_back_is_valid_too(judged, tmp_path):
+    _, document, images = judged
+    for dataset in (document, as_enhanced(document), images[0]):
+        assert dciodvfy(write_bytes(dataset), tmp_path) == []
+        assert dicom_validator(dataset) == []
+
+
+@pytest.mark.apt
+def test_a_grade_kept_back_is_tid_1500_without_error(judged, tmp_path):
+    assert pixelmed(write_bytes(judged[1]), tmp_path) == []
+
+
+@pytest.mark.apt
+def test_dcmtk_reads_a_grade_only_where_it_is_told(judged, tmp_path):
+    verdict, document, _ = judged
+    text = dsrdump(write_bytes(document), tmp_path)
+    assert ("(C4822,NCIt" in text) == (verdict is Verdict.GRADED)
+    assert ("(%,UCUM" in text) == verdict.tells_probability == ("(C3059,NCIt" in text)
+    assert '"12.3" (ml,UCUM' in text
 
 
 @pytest.mark.apt

@@ -23,8 +23,17 @@ from pydicom.uid import (
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import time
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
 
-from dicom_node.association import MR_STORAGE_CLASSES, RECEIVED_TRANSFER_SYNTAXES
+from dicom_node.association import (
+    MESSAGE_TRANSFER_SYNTAXES,
+    MR_STORAGE_CLASSES,
+    RECEIVED_TRANSFER_SYNTAXES,
+)
 from dicom_node.peers.scu import AssociationError, Destination, Sent, echo, send
 from dicom_node.receiving.scp import NoPeersError, PortInUseError, StorageScp
 from dicom_node.receiving.spool import Spool
@@ -153,13 +162,17 @@ def test_a_taken_port_is_named(scp: StorageScp, node_settings: NodeSettings, spo
 def test_only_what_we_decode_is_negotiated(node: Node) -> None:
     entity = AE(ae_title="SCANNER")
     syntaxes = [*RECEIVED_TRANSFER_SYNTAXES, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian]
-    offered = [(uid, syntax) for uid in (*MR_STORAGE_CLASSES, CTImageStorage) for syntax in syntaxes]
+    messages = (Verification, StorageCommitmentPushModel)
+    classes = (*MR_STORAGE_CLASSES, CTImageStorage, StudyRootQueryRetrieveInformationModelFind, *messages)
+    offered = [(uid, syntax) for uid in classes for syntax in syntaxes]
     for uid, syntax in offered:
         entity.add_requested_context(uid, syntax)
     association: Association = entity.associate("127.0.0.1", node().port, ae_title="GLIOGRADE")
     accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
     association.release()
-    assert accepted == {(str(u), str(s)) for u in MR_STORAGE_CLASSES for s in RECEIVED_TRANSFER_SYNTAXES}
+    expected = [(uid, syntax) for uid in MR_STORAGE_CLASSES for syntax in RECEIVED_TRANSFER_SYNTAXES]
+    expected += [(uid, syntax) for uid in messages for syntax in MESSAGE_TRANSFER_SYNTAXES]
+    assert accepted == {(str(uid), str(syntax)) for uid, syntax in expected}
 
 
 def test_a_command_that_names_another_object_is_a_mismatch(

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import CTImageStorage
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import time
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import time
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
 
 from dicom_node.peers.scu import (
     AssociationError,
@@ -168,6 +171,13 @@ def test_echo_and_find(pacs: StandInPacs, study_files: list[Path]) -> None:
     uids = (held.study_instance_uid, held.series_instance_uid)
     assert find_instance(to(pacs), *uids, held.sop_instance_uid)
     assert not find_instance(to(pacs), *uids, "1.2.3")
+
+
+@pytest.mark.parametrize("sop_class", [Verification, StudyRootQueryRetrieveInformationModelFind])
+def test_what_moves_no_objects_is_proposed_in_the_plain_syntaxes(pacs: StandInPacs, sop_class: UID) -> None:
+    with associated(to(pacs), [(sop_class, None)]) as association:
+        (context,) = association.requestor.requested_contexts
+        assert context.transfer_syntax == [ImplicitVRLittleEndian, ExplicitVRLittleEndian]
 
 
 def test_a_peer_that_answers_no_queries_says_so(scp_destination: Destination) -> None:

@@ -4,8 +4,11 @@ import os
 import re
 from pathlib import Path
 
+from pydicom.sr.coding import Code
+
 from dicom_node.peers.scu import Destination
 from dicom_node.peers.stow import WebDestination
+from dicom_node.results import codes
 from dicom_node.results.result_kind import DEFAULT_KINDS, ResultKind, kind_of
 from worker.commands.conformance import OPTIONAL_CLASSES, SENT_CLASSES, conformance_statement
 from worker.settings import Settings
@@ -36,6 +39,16 @@ def test_settings_change_the_tables():
 def test_every_class_that_is_sent_is_stated():
     text = conformance_statement(Settings())
     assert all(f"| {uid.name} | {uid} | yes | no |" in text for uid in SENT_CLASSES)
+
+
+def test_every_code_that_is_sent_is_stated():
+    text = conformance_statement(Settings())
+    values = [value for value in vars(codes).values() if isinstance(value, (Code, dict))]
+    listed = [code for value in values for code in (value.values() if isinstance(value, dict) else [value])]
+    sent = [code for code in listed if isinstance(code, Code)]
+    assert len(sent) > 20
+    for code in sent:
+        assert f"| {code.value} | {code.scheme_designator} | {code.meaning} |" in text
 
 
 def test_an_optional_class_is_stated_as_sent_where_a_destination_asks_for_it():

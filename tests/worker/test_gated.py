@@ -39,7 +39,7 @@ SENTENCE = {
     Verdict.OUT_OF_DISTRIBUTION: "Not graded: the images are unlike those trained on.",
 }
 SHOWN = {
-    Verdict.INDETERMINATE: ("AI prediction: INDETERMINATE - probability of HGG 48.0 %", "Indeterminate ("),
+    Verdict.INDETERMINATE: ("AI result: INDETERMINATE - probability of HGG 48.0 %", "Indeterminate ("),
     Verdict.NO_TUMOUR_SEEN: ("NOT GRADED, NO TUMOUR SEEN\n", "Not graded, no tumour seen ("),
     Verdict.OUT_OF_DISTRIBUTION: ("NOT GRADED, UNUSUAL IMAGES\n", "Not graded, images out of distribution ("),
 }

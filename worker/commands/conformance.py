@@ -23,7 +23,12 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
     Verification,
 )
 
-from dicom_node.association import MAXIMUM_PDU_BYTES, MR_STORAGE_CLASSES, RECEIVED_TRANSFER_SYNTAXES
+from dicom_node.association import (
+    MAXIMUM_PDU_BYTES,
+    MESSAGE_TRANSFER_SYNTAXES,
+    MR_STORAGE_CLASSES,
+    RECEIVED_TRANSFER_SYNTAXES,
+)
 from dicom_node.peers.scu import CONNECTION_TIMEOUT, RESPONSE_TIMEOUT, Destination
 from dicom_node.peers.stow import (
     BUSY_STATUSES,
@@ -60,6 +65,12 @@ OPTIONAL_CLASSES: Final[Mapping[ResultKind, UID]] = MappingProxyType(
 )
 """Storage SOP classes of what goes back where a destination asks for it."""
 
+_ASKED_CLASSES: Final[tuple[UID, ...]] = (
+    Verification,
+    StudyRootQueryRetrieveInformationModelFind,
+    StorageCommitmentPushModel,
+)
+
 _TEXT: Final = Path(__file__).with_name("conformance.md")
 
 
@@ -75,9 +86,21 @@ def _tables(settings: Settings) -> dict[str, str]:
     return {
         "network_services": _network_services(settings),
         "identification": _identification(settings),
-        "scp_contexts": _contexts([(uid, RECEIVED_TRANSFER_SYNTAXES) for uid in MR_STORAGE_CLASSES], "SCP"),
+        "scp_contexts": _contexts(
+            [
+                *((uid, RECEIVED_TRANSFER_SYNTAXES, "SCP", "none") for uid in MR_STORAGE_CLASSES),
+                (Verification, MESSAGE_TRANSFER_SYNTAXES, "SCP", "none"),
+                (StorageCommitmentPushModel, MESSAGE_TRANSFER_SYNTAXES, "SCU", "role selection"),
+            ]
+        ),
         "scu_contexts": _contexts(
-            [(uid, [ExplicitVRLittleEndian]) for uid in (*SENT_CLASSES, *OPTIONAL_CLASSES.values())], "SCU"
+            [
+                *(
+                    (uid, [ExplicitVRLittleEndian], "SCU", "none")
+                    for uid in (*SENT_CLASSES, *OPTIONAL_CLASSES.values())
+                ),
+                *((uid, MESSAGE_TRANSFER_SYNTAXES, "SCU", "none") for uid in _ASKED_CLASSES),
+            ]
         ),
         "web_answers": _web_answers(),
         "store_statuses": _statuses(),
@@ -93,7 +116,15 @@ def _tables(settings: Settings) -> dict[str, str]:
                 ["`key_objects`", KEY_OBJECTS_SERIES_NUMBER, KeyObjectSelectionDocumentStorage.name],
             ],
         ),
-        "private_codes": _codes([codes.PREDICTED_GRADE, codes.HGG_PROBABILITY, codes.NOT_GRADED]),
+        "private_codes": _codes(
+            [
+                codes.PREDICTED_GRADE,
+                *codes.VERDICTS.values(),
+                codes.NOT_GRADED,
+                codes.HGG_PROBABILITY,
+                codes.ATTENTION_VOLUME,
+            ]
+        ),
         "standard_codes": _codes(
             [
                 codes.REPORT_TITLE,
@@ -105,6 +136,7 @@ def _tables(settings: Settings) -> dict[str, str]:
                 codes.FINDING_SITE,
                 codes.ALGORITHM_FAMILY,
                 codes.PERCENT,
+                codes.MILLILITRE,
                 *(codes.GRADES[grade] for grade in Grade),
                 codes.SOURCE_OF_MEASUREMENT,
                 codes.VISUAL_EXPLANATION,
@@ -165,6 +197,7 @@ def _identification(settings: Settings) -> str:
         ["Item", "Value"],
         [
             ["AE title", settings.ae_title],
+            ["AE title, sending", "`calling_ae_title` of the destination"],
             ["Implementation class UID", IMPLEMENTATION_CLASS_UID],
             ["Implementation version name", IMPLEMENTATION_VERSION_NAME],
             ["Maximum PDU size received", f"{MAXIMUM_PDU_BYTES} bytes"],
@@ -173,10 +206,10 @@ def _identification(settings: Settings) -> str:
     )
 
 
-def _contexts(offered: Iterable[tuple[UID, Sequence[UID]]], role: str) -> str:
+def _contexts(offered: Iterable[tuple[UID, Sequence[UID], str, str]]) -> str:
     rows = [
-        [sop_class.name, sop_class, syntax.name, syntax, role, "none"]
-        for sop_class, syntaxes in offered
+        [sop_class.name, sop_class, syntax.name, syntax, role, negotiated]
+        for sop_class, syntaxes, role, negotiated in offered
         for syntax in syntaxes
     ]
     return _table(["Abstract syntax", "UID", "Transfer syntax", "UID", "Role", "Extended negotiation"], rows)
