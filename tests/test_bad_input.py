@@ -72,7 +72,7 @@ def test_a_study_with_one_series(tmp_path, folder):
     finished = gliograde("demo", "--folder", folder, "--study", tmp_path / "one")
     assert finished.returncode == 1
     assert "not gradable" in finished.stdout
-    assert "no T1-weighted after contrast agent and no T2-weighted series found" in finished.stdout
+    assert "no post-contrast T1-weighted and no T2-weighted series found" in finished.stdout
     assert finished.stderr == ""
 
 

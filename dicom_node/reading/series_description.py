@@ -15,7 +15,7 @@ MASK: Final = "its pixels are a mask, not an image"
 
 ROLE_NAMES: Final[Mapping[SeriesRole, str]] = {
     SeriesRole.FLAIR: "FLAIR",
-    SeriesRole.T1CE: "T1-weighted after contrast agent",
+    SeriesRole.T1CE: "post-contrast T1-weighted",
     SeriesRole.T2: "T2-weighted",
     SeriesRole.T1: "T1-weighted, contrast agent not shown",
     SeriesRole.OTHER: "of no known weighting",

@@ -67,7 +67,7 @@ def test_without_t1_after_contrast_agent_a_plain_t1_is_not_taken(study: list[Dat
     with pytest.raises(NotGradableError) as caught:
         select_series(series)
     assert caught.value.reason_code == "missing_t1ce"
-    assert "no T1-weighted after contrast agent series found" in caught.value.sentence
+    assert "no post-contrast T1-weighted series found" in caught.value.sentence
     assert "series 1: T1-weighted" in caught.value.sentence
 
 

@@ -39,7 +39,7 @@ def test_a_tag_on_the_whole_study_is_not(scan) -> None:
     described = scan(t1("T1"), agent="Gadobutrol")
     assert described[2].confidence < ACCEPTED_CONFIDENCE
     assert "recorded for every series of the study" in described[2].evidence
-    with pytest.raises(UncertainRolesError, match="no T1-weighted after contrast agent series is certain"):
+    with pytest.raises(UncertainRolesError, match="no post-contrast T1-weighted series is certain"):
         select_series(described)
 
 
