@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from dicom_node.audit import BrokenChainError
+from dicom_node.installation import DataFolderError, open_installation
 from dicom_node.mr_study import (
     NoVolumesError,
     PatientIdentity,
@@ -54,7 +55,7 @@ from worker.doctor import examine, is_well
 from worker.embedded import EmbeddedServerError
 from worker.incoming import NoDicomError
 from worker.interventions import InterventionError, release_study, retry_study
-from worker.node import DataFolderError, MissingServiceError, open_installation
+from worker.node import MissingServiceError
 from worker.parquet import ParquetError, write_parquet
 from worker.processes import NotReadyError, ProcessEndedError
 from worker.purging import NotPurgeableError

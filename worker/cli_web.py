@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
 
+from dicom_node.installation import open_installation
 from worker.cli_ledger import note_decision, open_ledger
 from worker.database import WebUser
 from worker.decisions import own_name
-from worker.node import open_installation
 from worker.schema import check_schema
 from worker.services import open_database, open_engine
 from worker.settings import Settings

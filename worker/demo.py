@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from sqlalchemy.orm import Session, sessionmaker
 
+from dicom_node.installation import open_installation
 from dicom_node.quiet import silence_libraries
 from dicom_node.scu import Destination
 from dicom_node.settings import AllowedPeer
@@ -25,7 +26,6 @@ from worker.demo_output import export_study
 from worker.demo_study import DemoStudy
 from worker.demo_table import render_demo
 from worker.incoming import read_studies
-from worker.node import open_installation
 from worker.processes import Processes
 from worker.queries import study_standings
 from worker.services import open_engine, run_services

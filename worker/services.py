@@ -8,10 +8,10 @@ from pathlib import Path
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
+from dicom_node.installation import open_installation
 from worker.database import create_ledger_engine
 from worker.embedded import embedded_postgres_url, embedded_redis_url
 from worker.environment import to_environment
-from worker.node import open_installation
 from worker.processes import Processes
 from worker.schema import check_schema, upgrade_schema
 from worker.settings import Settings

