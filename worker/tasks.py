@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 
 from celery.exceptions import WorkerShutdown
@@ -19,6 +18,7 @@ from worker.destinations import destinations_of_job
 from worker.hints import SEND_TASK, send_destination_hint, send_hint
 from worker.inference import InferenceUnavailableError
 from worker.ledger import Hint, StaleClaimError
+from worker.log_privacy import without_words
 from worker.schema import SchemaError
 from worker.second_readings import keep_for_shadow, read_in_shadow
 from worker.sending import send_due
@@ -146,7 +146,7 @@ def _claim_and_run(job_id: int, state: JobState) -> JobState | None:
         logger.critical("job %d goes back and this worker stops: %s", job_id, error)
         raise WorkerShutdown(EX_FAILURE) from None
     except Exception as error:  # noqa: BLE001 - the border of a job: recorded, never passed on with its words
-        logger.error("job %d: %s failed with %s", job_id, state, _without_words(error))  # noqa: TRY400
+        logger.error("job %d: %s failed with %s", job_id, state, without_words(error))  # noqa: TRY400
     else:
         return step.next_state if step.next_state in STEPS else None
     return None
@@ -156,13 +156,3 @@ def _run(job_id: int, state: JobState) -> None:
     following = run_step(job_id, state)
     if following is not None:
         send_hint(app, Hint(job_id, following))
-
-
-def _without_words(error: BaseException) -> str:
-    """Type and place of an error."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    return f"{type(error).__name__} at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
