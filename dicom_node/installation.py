@@ -26,7 +26,7 @@ def open_installation(data_folder: Path) -> Installation:
     marker = data_folder / "gliograde.json"
     if not marker.exists():
         data_folder.mkdir(parents=True, exist_ok=True)
-        has_more = any(not _is_part(path) for path in data_folder.iterdir())
+        has_more = any(_is_foreign(path) for path in data_folder.iterdir())
         # another process that starts now may have made it since
         if has_more and not marker.exists():
             raise DataFolderError(
@@ -55,5 +55,6 @@ def open_installation(data_folder: Path) -> Installation:
     return Installation(UID(device_uid))
 
 
-def _is_part(path: Path) -> bool:
-    return path.name.startswith(".") and path.suffix == ".part"
+def _is_foreign(path: Path) -> bool:
+    """Neither another process's beginning of a marker, nor what ext4 puts at the top of each volume."""
+    return path.suffix != ".part" and path.name != "lost+found"

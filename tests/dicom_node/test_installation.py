@@ -33,6 +33,11 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_new_volume_is_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    assert open_installation(tmp_path).device_uid.is_valid
+
+
 def test_processes_that_start_at_once_in_a_new_folder_agree(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         for number in range(50):
