@@ -26,18 +26,24 @@ INSERT INTO study (study_instance_uid, patient_id, issuer_of_patient_id, patient
 SELECT '2.25.' || i, 'P' || i, '', '', '', '', 'A' || lpad(i::text, 7, '0'), '', '', 'stable',
        now() - (:studies - i) * interval '10 years' / :studies
 FROM generate_series(1, :studies) i;
+INSERT INTO series (study_id, series_instance_uid, modality, series_description)
+SELECT id, '1', 'MR', '' FROM study;
+INSERT INTO instance (series_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid, sha256, size_bytes,
+                      calling_ae_title, received_at)
+SELECT id, '2.25.' || id, '1.2.3', '1.2.3', 'x', 1, 'PACS', now() FROM series;
 INSERT INTO study_version (study_id, number, manifest_sha256, frozen_at)
 SELECT id, 1, id::text, last_instance_at FROM study;
-INSERT INTO result (study_id, result_uid, grade, probability, threshold, slice_count, model_name,
+INSERT INTO result (study_id, result_uid, verdict, grade, probability, threshold, slice_count, model_name,
                     model_version, checkpoint_sha256, trained_on_simulated, pipeline_version, is_replaced,
-                    created_at)
-SELECT id, 'a' || id, CASE WHEN id % 3 = 0 THEN 'LGG' ELSE 'HGG' END, (id % 1000) / 1000.0, 0.5, 24,
-       'net', '1', 'one', true, '1', id % 20 = 0, last_instance_at + interval '40 s'
+                    manufacturer, manufacturer_model_name, station_name, created_at)
+SELECT id, 'a' || id, 'graded', CASE WHEN id % 3 = 0 THEN 'LGG' ELSE 'HGG' END, (id % 1000) / 1000.0, 0.5, 24,
+       'net', '1', 'one', true, '1', id % 20 = 0, 'Maker ' || id % 3, 'Model ' || id % 6,
+       'STATION' || id % 12, last_instance_at + interval '40 s'
 FROM study;
-INSERT INTO result (study_id, result_uid, grade, probability, threshold, slice_count, model_name,
+INSERT INTO result (study_id, result_uid, verdict, grade, probability, threshold, slice_count, model_name,
                     model_version, checkpoint_sha256, trained_on_simulated, pipeline_version, predecessor_id,
                     created_at)
-SELECT study_id, 'b' || study_id, 'HGG', 0.8, 0.5, 24, 'net', '2', 'two', true, '1', id,
+SELECT study_id, 'b' || study_id, 'graded', 'HGG', 0.8, 0.5, 24, 'net', '2', 'two', true, '1', id,
        created_at + interval '1 h'
 FROM result WHERE study_id % 20 = 0;
 INSERT INTO job (study_version_id, state, result_id, ended_at)
@@ -47,8 +53,10 @@ INSERT INTO result_object (result_id, position, sop_class_uid, sop_instance_uid,
                            size_bytes)
 SELECT id, p, '1.2.3', id || '.' || p, '1', 'x', 1 FROM result, generate_series(0, 1) p;
 INSERT INTO destination_state (name) VALUES ('pacs');
-INSERT INTO delivery (result_object_id, destination, state, sent_at)
-SELECT o.id, 'pacs', CASE WHEN o.id % 1000 = 0 THEN 'failed' ELSE 'sent' END, r.created_at + interval '9 s'
+INSERT INTO delivery (result_object_id, destination, state, sent_at, failed_at)
+SELECT o.id, 'pacs', CASE WHEN o.id % 1000 = 0 THEN 'failed' ELSE 'sent' END,
+       CASE WHEN o.id % 1000 <> 0 THEN r.created_at + interval '9 s' END,
+       CASE WHEN o.id % 1000 = 0 THEN r.created_at + interval '9 s' END
 FROM result_object o JOIN result r ON r.id = o.result_id;
 INSERT INTO feedback (study_id, grade, source, given_by)
 SELECT id, 'HGG', 'pathology', 'someone' FROM study WHERE id % 50 = 0;

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from dicom_node.audit import AuditSpool
+from dicom_node.installation import DataFolderError, open_installation
 from dicom_node.logs import configure_logging
 from dicom_node.quiet import silence_libraries
 from dicom_node.receiving.dispatcher import STOP_SIGNALS, Dispatcher
@@ -28,14 +29,15 @@ def main() -> int:
         settings = NodeSettings()
         configure_logging(settings.log_format)
         check_settings(settings)
+        open_installation(settings.data_folder)
         Spool(settings.spool_folder)
         number = _receive(settings, AuditSpool(settings.audit_folder))
         logger.info("stopped on %s", number.name)
     except (ValidationError, SettingsError) as error:
         return _refuse(settings_line(error))
     except OSError as error:
-        return _refuse(f"the spool folder can't be used: {error.strerror}")
-    except ScpError as error:
+        return _refuse(f"the data folder can't be used: {error.strerror}")
+    except (DataFolderError, ScpError) as error:
         return _refuse(str(error))
     return 0
 

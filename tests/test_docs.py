@@ -36,7 +36,7 @@ def test_each_command_that_the_documentation_names_exists():
     commands = get_command(app).commands  # type: ignore[attr-defined]  # it is a group
     for page in (REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")):
         code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", page.read_text(), re.DOTALL))
-        named = re.findall(r"(?:`|bin/|^ *)gliograde ([a-z-]+)([^`\n]*)", code, re.MULTILINE)
+        named = re.findall(r"(?:`|bin/|^ *)gliograde ([a-z][a-z-]*)([^`\n]*)", code, re.MULTILINE)
         for name, rest in named:
             assert name in commands, f"{page.name}: gliograde {name}"
             command = commands[name]

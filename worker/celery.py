@@ -13,25 +13,31 @@ from celery import Celery
 from celery.signals import (
     after_setup_logger,
     after_setup_task_logger,
+    beat_init,
     celeryd_init,
     worker_ready,
     worker_shutdown,
 )
 from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
 
 from dicom_node.audit import AuditSpool
+from dicom_node.installation import DataFolderError
 from dicom_node.logs import log_warnings, make_formatter
 from dicom_node.quiet import silence_libraries
 from dicom_node.settings import settings_line
 from model.card import CheckpointError
 from worker.log_privacy import hide_messages_of_tasks
-from worker.node import DataFolderError, MissingServiceError, Node, open_node
+from worker.node import MissingServiceError, Node, open_node
+from worker.records.database import create_ledger_engine
 from worker.records.schema import SchemaError, check_schema
 from worker.settings import Settings
 from worker.study.inference import Inference
 from worker.study.second_readings import Reader, open_shadow
 from worker.upkeep.consumer import EagerAMQP, HeartbeatStep
 from worker.upkeep.notifications import channels_of
+
+logger = logging.getLogger(__name__)
 
 CENSUS_INTERVAL = timedelta(hours=1)
 
@@ -173,3 +179,20 @@ def refuse_to_start_unready(*, needs_broker: bool = True, **_: object) -> None:
     # the consumer's own connections; a forked child never beats
     HeartbeatStep.sessions = node.sessions
     HeartbeatStep.interval = node.settings.heartbeat_interval
+
+
+@beat_init.connect
+def refuse_to_beat_for_another_schema(**_: object) -> None:
+    """Fail closed as a worker does; but beat itself needs no database, so one that is away is no obstacle."""
+    url = current_settings().database_url
+    if url is None:
+        return
+    engine = create_ledger_engine(url.get_secret_value())
+    try:
+        check_schema(engine)
+    except SchemaError as error:
+        sys.exit(str(error))
+    except OperationalError:
+        logger.warning("PostgreSQL is away; whether its schema is ours is for the workers to say")
+    finally:
+        engine.dispose()

@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from dicom_node.audit import BrokenChainError
+from dicom_node.installation import DataFolderError, open_installation
 from dicom_node.peers.scu import AssociationError, Destination
 from dicom_node.reading.mr_study import (
     NoVolumesError,
@@ -61,7 +62,7 @@ from worker.commands.web import users as user_commands
 from worker.commands.web import web
 from worker.demonstration.demo import DemoFolderError, DemoOptions, DemoTimeoutError, run_demo
 from worker.demonstration.demo_study import SendingError
-from worker.node import DataFolderError, MissingServiceError, open_installation
+from worker.node import MissingServiceError
 from worker.records.queries import state_counts, study_standings
 from worker.records.schema import SchemaError, readers_may_read, upgrade_schema
 from worker.records.wanted import Standing, Wanted

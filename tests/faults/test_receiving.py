@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dicom_node.installation import open_installation
 from dicom_node.peers.scu import AssociationError, SendOutcome, Sent, send
 from dicom_node.reading.mr_study import PROTOCOL, build_mr_series, save_study
 from dicom_node.receiving.spool import Spool
@@ -131,7 +132,7 @@ def test_02_a_disk_that_fills_up_under_an_object(tmp_path):
     dataset.ImageComments = " " * (2 * 4096 - 40 - len(encode(dataset)))
     body, uid = encode(dataset), str(dataset.SOPInstanceUID)
     data = tmp_path / "data"
-    data.mkdir()
+    open_installation(data)
     with small_disk(tmp_path / "disk") as disk:
         (data / "spool").symlink_to(disk.folder)
         with running_receiver(tmp_path, PEERS) as node:

@@ -10,10 +10,11 @@ from sqlalchemy.orm import sessionmaker
 
 import model.space.preprocess
 from dicom_node.audit import AuditSpool
+from dicom_node.installation import open_installation
 from dicom_node.receiving.spool import Spool
 from model.card import read_card
 from tests.checkpoints import copy_without_gates
-from worker.node import Node, open_installation
+from worker.node import Node
 from worker.records.database import create_ledger_engine
 from worker.records.schema import upgrade_schema
 from worker.running.embedded import embedded_postgres_url

@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 
+from dicom_node.installation import open_installation
 from model.card import CARD_NAME, WEIGHTS_NAME, CheckpointError, default_checkpoint_folder, read_card, verify
 from model.checkpoint import save_checkpoint
 from model.network import AttentionVGG16
@@ -17,7 +18,6 @@ from worker.checkpoints import (
     read_choice,
     use_checkpoint,
 )
-from worker.node import open_installation
 
 
 @pytest.fixture(scope="module")

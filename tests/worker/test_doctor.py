@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from rich.console import Console
 from sqlalchemy import text, update
 
+from dicom_node.installation import open_installation
 from dicom_node.peers.scu import Destination
 from dicom_node.peers.stand_in_pacs import StandInPacs
 from dicom_node.peers.stow import WebDestination
@@ -25,7 +26,6 @@ from worker.answers.findings import Verdict
 from worker.answers.tables import findings_page
 from worker.commands import doctor_ledger
 from worker.commands.doctor import examine, is_well
-from worker.node import open_installation
 from worker.records.database import DestinationState, Job
 from worker.records.heartbeat import beat
 from worker.running.embedded import embedded_redis_url

@@ -117,6 +117,7 @@ def test_what_the_gates_say_reaches_report_database_and_command_line(node, study
     assert (job.reason_code, job.reason) == (verdict.value, SENTENCE[verdict])
     assert (view["verdict"], view["attention_ml"], view["appearance_distance"]) == (verdict, 2.5, 1.25)
     assert view["is_current"]
+    assert view["manufacturer"] == "gliograde simulated scanner"
     words = verdict.replace("_", " ")
     assert words in printed(results_table(standings))
     assert f"{verdict},,{'0.48' if told else ''},False,2.5,1.25," in to_csv(standings)

@@ -1,6 +1,6 @@
 """Files of studies that are over go; rows stay, and nothing that is still owed is touched."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, text, update
@@ -22,10 +22,10 @@ from worker.records.database import (
 )
 from worker.states import DeliveryState, JobState, StudyState
 from worker.study import steps
-from worker.study.census import missing_files
 from worker.study.indexing import index_spool
 from worker.study.manifest import load_manifest
 from worker.upkeep.audit import copy_audit_trail
+from worker.upkeep.census import missing_files
 from worker.upkeep.purging import NotPurgeableError, purge_study, purgeable_studies
 
 DAY = timedelta(days=1)
@@ -109,7 +109,8 @@ def test_what_is_owed_to_a_destination_stays(node, state):
     with node.sessions.begin() as session:
         session.add(DestinationState(name="pacs"))
         session.flush()
-        session.add(Delivery(result_object_id=1, destination="pacs", state=state))
+        refused = datetime.now(UTC) if state is DeliveryState.FAILED else None
+        session.add(Delivery(result_object_id=1, destination="pacs", state=state, failed_at=refused))
     assert found(node, results=True) == []
     assert not purge(node, results=True)
     assert len(received(node)) == 3

@@ -4,15 +4,18 @@ import re
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, text, update
+from sqlalchemy import event, func, text, update
 from sqlalchemy.exc import ProgrammingError
 
+from benchmarks.queries import fill
 from tests.command import gliograde
 from tests.worker.deliveries import job_to_deliver, make_object
 from tests.worker.test_delivering import deliver_step
 from tests.worker.test_indexing import make_study
 from worker.records.database import AuditRecord, Result
+from worker.records.queries import study_standings
 from worker.records.schema import readers_may_read
+from worker.records.wanted import Standing, Wanted
 from worker.upkeep.audit import copy_audit_trail
 
 PAGE = Path(__file__).parents[2] / "docs" / "query.md"
@@ -109,3 +112,24 @@ def test_without_the_role_migrating_says_so(engine, node, database_url):
     told = command(node, database_url, "migrate")
     assert told.returncode == 0
     assert "analysts can't read the views yet" in told.stdout
+
+
+def rows_read(plan):
+    """Rows that the busiest node of a plan has seen."""
+    return max(plan["Actual Rows"] * plan["Actual Loops"], *map(rows_read, plan.get("Plans", [])), 0)
+
+
+def test_of_a_large_ledger_a_page_of_the_worklist_reads_that_page(engine, sessions):
+    fill(engine, 2100)
+    asked = []
+    event.listen(engine, "before_cursor_execute", lambda *arguments: asked.append(arguments[2:4]))
+    for wanted in (Wanted(), Wanted(state=Standing.DONE), Wanted(before_study=1000)):
+        asked.clear()
+        with sessions() as session:
+            newest = [standing.study_id for standing in study_standings(session, 25, wanted)]
+            first = asked[0]
+        assert len(newest) == 25
+        with engine.connect() as connection:
+            explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {first[0]}", first[1])
+            (content,) = explained.scalar_one()
+        assert rows_read(content["Plan"]) < 200

@@ -70,11 +70,12 @@ def test_a_newer_schema_is_refused(engine):
         check_schema(engine)
 
 
+@pytest.mark.parametrize("process", [["worker", "--pool", "solo"], ["beat", "--pidfile="]])
 @pytest.mark.parametrize(
     ("revision", "words"), [("9999", "newer than this gliograde"), ("0008", "run `gliograde migrate`")]
 )
-def test_a_worker_process_refuses_another_schema_before_it_takes_a_task(
-    engine, database_url, tmp_path, revision, words
+def test_workers_and_beat_refuse_another_schema_before_they_do_anything(
+    engine, database_url, tmp_path, process, revision, words
 ):
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": revision})
@@ -84,8 +85,9 @@ def test_a_worker_process_refuses_another_schema_before_it_takes_a_task(
         "GLIOGRADE_REDIS_URL": "redis://127.0.0.1:1/0",
     }
     ended = subprocess.run(
-        [sys.executable, "-m", "celery", "--app", "worker", "worker", "--pool", "solo"],
+        [sys.executable, "-m", "celery", "--app", "worker", *process],
         env=environment,
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,

@@ -10,11 +10,12 @@ from sqlalchemy import func, select, text
 
 from model.card import default_checkpoint_folder, read_card
 from model.checkpoint import save_checkpoint
-from model.grade import Grade
+from model.grade import Grade, Verdict
 from model.network import AttentionVGG16
 from tests.command import gliograde
 from tests.worker.deliveries import job_to_deliver, make_object
 from tests.worker.test_delivering import deliver_step
+from tests.worker.test_gated import Judged
 from tests.worker.test_steps import (
     InProcess,
     few_slices,  # noqa: F401 - a fixture
@@ -90,10 +91,11 @@ def test_a_replay_reads_the_same_input_once_and_changes_no_result(node, study, p
         result = session.scalars(select(Result)).one()
     reader = reader_of(predictor, candidate)
     [said] = replayed(node, reader)
-    assert said.prediction is not None
-    assert said.prediction.probability == pytest.approx(result.probability, abs=1e-6)
+    assert said.graded is not None
+    assert said.graded.prediction.probability == pytest.approx(result.probability, abs=1e-6)
     [row] = readings(node)
     assert (row.origin, row.grade, row.model_name) == (ReadingOrigin.REPLAY, result.grade, "site")
+    assert row.verdict is Verdict.GRADED
     assert replayed(node, reader) == []
     with node.sessions() as session:
         assert session.scalars(select(Result.id)).all() == [result.id]
@@ -104,6 +106,46 @@ def test_a_replay_reads_the_same_input_once_and_changes_no_result(node, study, p
     assert (pair.origin, pair.studies, pair.agreeing, pair.kappa) == ("replay", 1, 1, None)
     assert pair.mean_change == pytest.approx(0, abs=1e-6)
     assert held == 1
+
+
+@pytest.mark.parametrize(
+    ("verdict", "probability"), [(Verdict.INDETERMINATE, 0.48), (Verdict.NO_TUMOUR_SEEN, None)]
+)
+def test_what_the_candidates_gates_keep_back_is_another_verdict_and_no_grade(
+    node,
+    study,  # noqa: F811
+    predictor,  # noqa: F811
+    candidate,
+    verdict,
+    probability,
+):
+    receive(node, flat(study))
+    run_to_delivery(node, predictor)
+    replayed(node, Reader(read_card(candidate), Judged(verdict)))
+    [row] = readings(node)
+    assert (row.verdict, row.grade, row.probability) == (verdict, None, probability)
+    with node.sessions() as session:
+        [pair] = measure_agreement(session)
+    assert (pair.studies, pair.other_verdicts, pair.graded, pair.agreeing) == (1, 1, 0, 0)
+    assert (pair.kappa, pair.mean_change is None) == (None, probability is None)
+
+
+def test_what_the_gates_in_use_keep_back_is_read_by_the_candidate_too(node, study, predictor, candidate):  # noqa: F811
+    receive(node, flat(study))
+    run(node, JobState.PREPARE, steps.prepare)
+    run(node, JobState.GRADE, lambda step: steps.grade(step, Judged(Verdict.OUT_OF_DISTRIBUTION)))
+    run(node, JobState.REPORT, steps.report)
+    replayed(node, reader_of(predictor, candidate))
+    [row] = readings(node)
+    assert row.verdict is Verdict.GRADED
+    with node.sessions() as session:
+        [pair] = measure_agreement(session)
+        view = session.execute(text("SELECT * FROM v_model_agreement")).mappings().one()
+    assert (pair.studies, pair.other_verdicts, pair.graded, pair.mean_change) == (1, 1, 0, None)
+    assert (view["older_verdict"], view["newer_verdict"], view["agree"]) == (
+        *("out_of_distribution", "graded"),
+        None,
+    )
 
 
 def test_a_replay_takes_what_is_asked_for(node, study, predictor, candidate):  # noqa: F811
@@ -126,7 +168,7 @@ def test_a_study_that_cannot_be_replayed_is_told_and_the_others_go_on(node, stud
     run_to_delivery(node, predictor)
     failing = Reader(read_card(candidate), Fails(InferenceError("ValueError")))
     [said] = replayed(node, failing)
-    assert (said.prediction, said.failure) == (None, "ValueError")
+    assert (said.graded, said.failure) == (None, "ValueError")
     shutil.rmtree(node.settings.spool_folder, ignore_errors=True)
     shutil.rmtree(node.spool.object_path("00").parent.parent)
     [said] = replayed(node, reader_of(predictor, candidate))
@@ -214,9 +256,9 @@ def test_nothing_is_held_open_while_a_study_is_prepared(node, study, predictor, 
         session.commit()
         prepare = pipeline.prepare
 
-        def watched(*arguments):
+        def watched(*arguments, **options):
             assert not session.in_transaction()
-            return prepare(*arguments)
+            return prepare(*arguments, **options)
 
         monkeypatch.setattr(pipeline, "prepare", watched)
         [said] = replay(session, node.spool, reader, jobs)
@@ -242,6 +284,7 @@ def test_the_commands_replay_and_compare(node, candidate, database_url):
             SecondReading(
                 job_id=1,
                 origin=ReadingOrigin.REPLAY,
+                verdict=Verdict.GRADED,
                 grade=Grade.LGG,
                 probability=0.4,
                 threshold=0.5,
@@ -256,7 +299,7 @@ def test_the_commands_replay_and_compare(node, candidate, database_url):
     assert (read.returncode, read.stdout[:14]) == (0, "0 studies read")
     shown = gliograde("model", "agreement", **environment)
     assert shown.returncode == 0, shown.stderr
-    assert re.search(r"site 7 +│ replay +│ +1 │ +0 │ +0.00 │ +0.500", shown.stdout)
+    assert re.search(r"site 7 +│ replay +│ +1 │ +0 │ +1 │ +0 │ +0.00 │ +0.500", shown.stdout)
     unknown = gliograde("replay", "--model", "nowhere", **environment)
     assert (unknown.returncode, "there is no checkpoint 'nowhere'" in unknown.stderr) == (2, True)
 

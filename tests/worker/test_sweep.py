@@ -11,8 +11,8 @@ from worker.records.database import Job
 from worker.records.ledger import Hint
 from worker.records.schema import SchemaError
 from worker.states import JobState
-from worker.study.census import missing_files, remove_orphans, take_census
 from worker.study.reporting import object_path, write_objects
+from worker.upkeep.census import missing_files, remove_orphans, take_census
 from worker.upkeep.sweep import SWEEP_LOCK, sweep
 
 

@@ -10,10 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dicom_node.installation import open_installation
 from worker.answers.agreement import agreement_table, measure_agreement
 from worker.checkpoints import add_checkpoint, list_checkpoints, read_choice, use_checkpoint
 from worker.commands.ledger import open_ledger
-from worker.node import open_installation
 from worker.settings import Settings
 
 app = typer.Typer(help="Add, list and choose checkpoints.", no_args_is_help=True)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from sqlalchemy.orm import Session
 
 from dicom_node.audit import AuditSpool
-from worker.node import DataFolderError, open_installation
+from dicom_node.installation import DataFolderError, open_installation
 from worker.records.schema import check_schema
 from worker.running.services import open_database, open_engine
 from worker.settings import Settings

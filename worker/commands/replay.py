@@ -8,11 +8,12 @@ import typer
 from rich.console import Console
 
 from dicom_node.receiving.spool import Spool
-from model.grade import Grade
+from model.grade import Grade, Verdict
 from worker.commands.ledger import open_ledger
 from worker.records.wanted import Standing, Wanted
 from worker.settings import Settings
 from worker.study.inference import Inference, InferenceUnavailableError
+from worker.study.pipeline import Graded
 from worker.study.second_readings import jobs_to_read, open_reader, replay
 
 console = Console()
@@ -31,7 +32,7 @@ def replay_studies(
     grade: Annotated[Grade | None, typer.Option(help="What it was graded.", case_sensitive=False)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read so many studies at most.")] = None,
 ) -> None:
-    """Read graded studies with another checkpoint, for the database only: nothing is sent, no result changes.
+    """Read past studies with another checkpoint, for the database only: nothing is sent, no result changes.
 
     Broken off and started again it goes on where it was. Exit 1: a study could not be read.
     """
@@ -45,13 +46,12 @@ def replay_studies(
         session.commit()
         try:
             for item in replay(session, Spool(settings.spool_folder), reader, jobs):
-                if item.prediction is None:
+                if item.graded is None:
                     failed += 1
                     console.print(f"study {item.study_id}: not read: {item.failure}", soft_wrap=True)
                 else:
                     read += 1
-                    said = f"{item.prediction.grade}, P(HGG) {item.prediction.probability:.3f}"
-                    console.print(f"study {item.study_id}: {said}", soft_wrap=True)
+                    console.print(f"study {item.study_id}: {_said(item.graded)}", soft_wrap=True)
         except InferenceUnavailableError as error:
             typer.echo(f"gliograde: this machine can't grade: {error}", err=True)
             raise typer.Exit(2) from error
@@ -60,3 +60,9 @@ def replay_studies(
         soft_wrap=True,
     )
     raise typer.Exit(1 if failed else 0)
+
+
+def _said(graded: Graded) -> str:
+    prediction, verdict = graded.prediction, graded.judgement.verdict
+    word = str(prediction.grade) if verdict is Verdict.GRADED else verdict.replace("_", " ")
+    return f"{word}, P(HGG) {prediction.probability:.3f}" if verdict.tells_probability else word

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
 
+from dicom_node.installation import open_installation
 from worker.commands.ledger import note_decision, open_ledger
-from worker.node import open_installation
 from worker.records.database import WebUser
 from worker.records.schema import check_schema
 from worker.records.user_role import SessionKind, UserRole

@@ -91,5 +91,7 @@ def _write(session: Session, line: Line, item: Judged) -> None:
     row.not_before = None
     if item.verdict.has_arrived:
         row.sent_at = now
+    elif state is DeliveryState.FAILED:
+        row.failed_at = now
     elif state in UNDELIVERED and item.on_the_line:
         row.not_before = now + back_off(line.node.settings, row.attempts)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from dicom_node.audit import AuditEvent, AuditEventId, AuditOutcome
 from dicom_node.logs import about
@@ -189,7 +189,11 @@ def _give_up(node: Node, claim: DestinationClaim) -> None:
         session.execute(
             update(Delivery)
             .where(Delivery.destination == claim.name, Delivery.state.in_(UNDELIVERED))
-            .values(state=DeliveryState.FAILED, detail="the destination is no longer in the settings")
+            .values(
+                state=DeliveryState.FAILED,
+                failed_at=func.now(),
+                detail="the destination is no longer in the settings",
+            )
         )
         jobs = session.scalars(select(Job.id).where(Job.state == JobState.DELIVER)).all()
         release_destination(session, claim)

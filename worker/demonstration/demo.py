@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from sqlalchemy.orm import Session, sessionmaker
 
+from dicom_node.installation import open_installation
 from dicom_node.peers.scu import Destination
 from dicom_node.peers.stand_in_pacs import StandInPacs, StoredInstance
 from dicom_node.quiet import silence_libraries
@@ -24,7 +25,6 @@ from worker.demonstration.demo_cases import CASES, ScannedStudy, scan_all, scann
 from worker.demonstration.demo_output import export_study
 from worker.demonstration.demo_study import DemoStudy
 from worker.demonstration.demo_table import render_demo
-from worker.node import open_installation
 from worker.records.queries import study_standings
 from worker.running.processes import Processes
 from worker.running.services import open_engine, run_services

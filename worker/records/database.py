@@ -210,6 +210,9 @@ class Result(Base):
     checkpoint_sha256: Mapped[str]
     trained_on_simulated: Mapped[bool]
     pipeline_version: Mapped[str]
+    manufacturer: Mapped[str] = mapped_column(default="", server_default="")
+    manufacturer_model_name: Mapped[str] = mapped_column(default="", server_default="")
+    station_name: Mapped[str] = mapped_column(default="", server_default="")
     predecessor_id: Mapped[int | None] = mapped_column(ForeignKey("result.id"), index=True)
     is_replaced: Mapped[bool] = mapped_column(default=False, server_default="false")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
@@ -225,7 +228,9 @@ class Result(Base):
             name="verdict_of_probability",
         ),
         Index(
-            None, "study_id", "id", postgresql_include=["grade", "is_replaced", "model_name", "model_version"]
+            None,
+            *("study_id", "id"),
+            postgresql_include=["verdict", "grade", "is_replaced", "model_name", "model_version"],
         ),
         Index("ix_result_successor", "created_at", postgresql_where="predecessor_id IS NOT NULL"),
     )
@@ -267,15 +272,16 @@ class Job(Base):
 
 
 class SecondReading(Base):
-    """What another checkpoint made of a graded job's input; never sent, and never a study's result."""
+    """What another checkpoint made of a job's input; never sent, and never a study's result."""
 
     __tablename__ = "second_reading"
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
     origin: Mapped[ReadingOrigin]
-    grade: Mapped[Grade]
-    probability: Mapped[float]
+    verdict: Mapped[Verdict]
+    grade: Mapped[Grade | None]
+    probability: Mapped[float | None]
     threshold: Mapped[float]
     model_name: Mapped[str]
     model_version: Mapped[str]
@@ -287,6 +293,11 @@ class SecondReading(Base):
     __table_args__ = (
         UniqueConstraint("job_id", "checkpoint_sha256"),
         CheckConstraint("probability BETWEEN 0 AND 1", name="probability"),
+        CheckConstraint("(grade IS NOT NULL) = (verdict = 'graded')", name="verdict_of_grade"),
+        CheckConstraint(
+            "(probability IS NOT NULL) = (verdict IN ('graded', 'indeterminate'))",
+            name="verdict_of_probability",
+        ),
     )
 
 
@@ -448,17 +459,19 @@ class Delivery(Base):
     detail: Mapped[str | None]
     not_before: Mapped[datetime | None]
     sent_at: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
 
     result_object: Mapped[ResultObject] = relationship()
     __table_args__ = (
         UniqueConstraint("result_object_id", "destination"),
+        CheckConstraint("(state = 'failed') = (failed_at IS NOT NULL)", name="failed_at"),
         Index(
             "ix_delivery_waiting",
             "destination",
             "not_before",
             postgresql_where=f"state IN ({', '.join(repr(state.value) for state in UNDELIVERED)})",
         ),
-        Index("ix_delivery_failed", "id", postgresql_where="state = 'failed'"),
+        Index("ix_delivery_failed", "failed_at", postgresql_where="state = 'failed'"),
     )
 
 

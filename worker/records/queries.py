@@ -92,16 +92,12 @@ def study_standings(
     session: Session, limit: int | None = None, wanted: Wanted = EVERY_STUDY
 ) -> list[StudyStanding]:
     """Every study that is wanted with its newest job, newest study first."""
-    newest = (
-        select(StudyVersion.study_id, func.max(StudyVersion.number).label("number"))
-        .group_by(StudyVersion.study_id)
-        .subquery()
-    )
+    # asked a study at a time, so that a page of the newest reads no other
     instances = (
-        select(Series.study_id, func.count().label("instances"))
-        .join(Instance, Instance.series_id == Series.id)
-        .group_by(Series.study_id)
-        .subquery()
+        select(func.count())
+        .join_from(Series, Instance, Instance.series_id == Series.id)
+        .where(Series.study_id == Study.id)
+        .scalar_subquery()
     )
     rows = session.execute(
         select(
@@ -112,7 +108,7 @@ def study_standings(
             Study.study_date,
             Study.state.label("study_state"),
             Study.hold_reason,
-            func.coalesce(instances.c.instances, 0).label("instances"),
+            instances.label("instances"),
             Study.first_instance_at,
             Study.last_instance_at,
             StudyVersion.number.label("version"),
@@ -137,12 +133,8 @@ def study_standings(
             Result.trained_on_simulated,
             func.now().label("now"),
         )
-        .outerjoin(instances, instances.c.study_id == Study.id)
-        .outerjoin(newest, newest.c.study_id == Study.id)
-        .outerjoin(
-            StudyVersion,
-            (StudyVersion.study_id == Study.id) & (StudyVersion.number == newest.c.number),
-        )
+        .select_from(Study)
+        .outerjoin(StudyVersion, (StudyVersion.study_id == Study.id) & is_newest_version())
         .outerjoin(Job, Job.study_version_id == StudyVersion.id)
         .outerjoin(PreprocessingQuality, PreprocessingQuality.job_id == Job.id)
         .outerjoin(Result, Result.id == Job.result_id)

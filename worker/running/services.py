@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from worker.node import open_installation
+from dicom_node.installation import open_installation
 from worker.records.database import create_ledger_engine
 from worker.records.schema import check_schema, upgrade_schema
 from worker.running.embedded import embedded_postgres_url, embedded_redis_url

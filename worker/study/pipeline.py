@@ -142,18 +142,14 @@ def grade(prepared: Path, predictor: "Predictor", folder: Path) -> GradePredicti
 
 def load_graded(prepared: Path, folder: Path) -> tuple[Graded, dict[Contrast, Volume]]:
     """Read what `grade` left in `folder`, the attention brought back to the space of each series."""
-    graded = _load_prediction(folder)
+    graded = load_prediction(folder)
     attention = load_volume(folder / "attention.nii")
     record = Record.load(prepared)
     return graded, {contrast: record.to_native(attention, contrast) for contrast in Contrast}
 
 
-def load_prediction(folder: Path) -> GradePrediction:
+def load_prediction(folder: Path) -> Graded:
     """Read what `grade` left in `folder`, without the attention."""
-    return _load_prediction(folder).prediction
-
-
-def _load_prediction(folder: Path) -> Graded:
     content = json.loads((folder / "prediction.json").read_text())
     fields = content["prediction"]
     prediction = GradePrediction(

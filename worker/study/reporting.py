@@ -16,8 +16,15 @@ from model.card import Card
 from model.gates import Judgement
 from model.grade import Contrast, Verdict
 from worker.node import Node
-from worker.records import database
-from worker.records.database import Delivery, Job, PreprocessingQuality, Result, ResultObject
+from worker.records.database import (
+    Delivery,
+    Job,
+    PreprocessingQuality,
+    Result,
+    ResultObject,
+    Series,
+    SeriesRole,
+)
 from worker.records.destinations import ensure_destinations
 from worker.states import UNDELIVERED, JobState
 from worker.study.manifest import Manifest
@@ -32,7 +39,7 @@ def describe_report(
     manifest: Manifest,
     result_uid: str,
     graded: Graded,
-    roles: Mapping[Contrast, tuple[str, database.SeriesRole]],
+    roles: Mapping[Contrast, tuple[str, SeriesRole]],
 ) -> Report:
     """Gather what the objects will say of one study."""
     card = node.card
@@ -133,8 +140,17 @@ def record_result(
         "threshold": prediction.threshold,
         "slice_count": len(prediction.slice_probabilities),
         "created_at": graded.graded_at,
+        **_scanner(session, job_id),
     }
     record_answer(session, node, job_id, study_id, result_uid, answer, objects)
+
+
+def _scanner(session: Session, job_id: int) -> dict[str, object]:
+    """What the T1 post-contrast series of a job says of its scanner."""
+    named = (Series.manufacturer, Series.manufacturer_model_name, Series.station_name)
+    taken = (SeriesRole.job_id == job_id) & (SeriesRole.contrast == Contrast.T1CE)
+    rows = session.execute(select(*named).join(SeriesRole, SeriesRole.series_id == Series.id).where(taken))
+    return dict(rows.mappings().one_or_none() or {})
 
 
 def record_answer(

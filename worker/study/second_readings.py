@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from dicom_node.reading.series_choice import NotGradableError
 from dicom_node.receiving.spool import Spool
 from model.card import Card, CheckpointError, verify
-from model.grade import GradePrediction
+from model.grade import Verdict
 from model.space.quality import PreprocessingError
 from worker.checkpoints import find_checkpoint
 from worker.node import Node
@@ -31,6 +31,7 @@ from worker.study import pipeline
 from worker.study.choosing import part_files
 from worker.study.inference import Grader, Inference, InferenceError, InferenceUnavailableError
 from worker.study.manifest import load_manifest, load_roles
+from worker.study.pipeline import Graded
 from worker.study.workspace import workspace_of
 
 logger = logging.getLogger(__name__)
@@ -46,10 +47,10 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """One study of a replay: the prediction, or why there is none."""
+    """One study of a replay: what was said of it, or why nothing was."""
 
     study_id: int
-    prediction: GradePrediction | None = None
+    graded: Graded | None = None
     failure: str = ""
 
 
@@ -65,7 +66,7 @@ def open_reader(name: str, settings: Settings) -> Reader:
 def jobs_to_read(
     session: Session, card: Card, wanted: Wanted, limit: int | None = None
 ) -> list[tuple[int, int]]:
-    """Study and job numbers of the graded studies that this checkpoint has not read, oldest first."""
+    """Study and job numbers of what a network has seen and this checkpoint has not read, oldest first."""
     read = select(SecondReading.id).where(
         SecondReading.job_id == Job.id, SecondReading.checkpoint_sha256 == card.weights_sha256
     )
@@ -76,7 +77,7 @@ def jobs_to_read(
         .join(Result, Result.id == Job.result_id)
         .where(
             is_newest_version(),
-            Result.grade.is_not(None),
+            Result.verdict.is_not(None),
             Result.checkpoint_sha256 != card.weights_sha256,
             ~read.exists(),
             *wanted.conditions(),
@@ -95,15 +96,15 @@ def replay(session: Session, spool: Spool, reader: Reader, jobs: list[tuple[int,
     for study_id, job_id in jobs:
         try:
             with TemporaryDirectory(prefix="gliograde-replay-") as folder:
-                prediction = _read_anew(session, spool, reader, job_id, Path(folder))
+                graded = _read_anew(session, spool, reader, job_id, Path(folder))
         except (NotGradableError, PreprocessingError, InferenceError) as error:
             yield Replayed(study_id, failure=str(error))
         except FileNotFoundError:
             yield Replayed(study_id, failure="its images are no longer in the spool")
         else:
-            _record(session, job_id, reader.card, prediction, ReadingOrigin.REPLAY)
+            _record(session, job_id, reader.card, graded, ReadingOrigin.REPLAY)
             session.commit()
-            yield Replayed(study_id, prediction)
+            yield Replayed(study_id, graded)
 
 
 def keep_for_shadow(node: Node, job_id: int) -> "TemporaryDirectory[str] | None":
@@ -127,9 +128,9 @@ def read_in_shadow(node: Node, reader: Reader, job_id: int, kept: "TemporaryDire
         with kept as name:
             folder = Path(name)
             reader.grader.grade(folder, folder)
-            prediction = pipeline.load_prediction(folder)
+            graded = pipeline.load_prediction(folder)
         with node.sessions.begin() as session:
-            _record(session, job_id, reader.card, prediction, ReadingOrigin.SHADOW)
+            _record(session, job_id, reader.card, graded, ReadingOrigin.SHADOW)
     except (InferenceError, InferenceUnavailableError, OSError) as error:
         logger.warning("job %d is not read in shadow: %s", job_id, type(error).__name__)
     except OperationalError:
@@ -147,25 +148,25 @@ def open_shadow(settings: Settings) -> Reader | None:
         return None
 
 
-def _read_anew(session: Session, spool: Spool, reader: Reader, job_id: int, folder: Path) -> GradePrediction:
+def _read_anew(session: Session, spool: Spool, reader: Reader, job_id: int, folder: Path) -> Graded:
     manifest, roles = load_manifest(session, spool, job_id), load_roles(session, job_id)
     files = manifest.files_by_series()
     chosen = {contrast: part_files(files[uid], role.part) for contrast, (uid, role) in roles.items()}
     # preparing takes longer than a transaction may be idle, and no row may be read before it is over
     session.commit()
-    pipeline.prepare(chosen, [], folder)
+    pipeline.prepare(chosen, [], folder, keep_intensities=reader.card.input.needs_intensities)
     reader.grader.grade(folder, folder)
     return pipeline.load_prediction(folder)
 
 
-def _record(
-    session: Session, job_id: int, card: Card, prediction: GradePrediction, origin: ReadingOrigin
-) -> None:
+def _record(session: Session, job_id: int, card: Card, graded: Graded, origin: ReadingOrigin) -> None:
+    prediction, verdict = graded.prediction, graded.judgement.verdict
     row = {
         "job_id": job_id,
         "origin": origin,
-        "grade": prediction.grade,
-        "probability": prediction.probability,
+        "verdict": verdict,
+        "grade": prediction.grade if verdict is Verdict.GRADED else None,
+        "probability": prediction.probability if verdict.tells_probability else None,
         "threshold": prediction.threshold,
         "model_name": card.name,
         "model_version": card.version,

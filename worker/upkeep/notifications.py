@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, cast, func, literal, null, or_, select, update
+from sqlalchemy import ColumnElement, Select, Text, cast, delete, func, literal, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 FRESH = timedelta(days=1)
 """What is older isn't told: a site that turns notifications on hears nothing of its past."""
+KEPT_FOR = timedelta(days=30)
+"""What was told is forgotten after it."""
 WORDS = {
     NotificationEvent.HELD: "a study waits for a person",
     NotificationEvent.NOT_GRADABLE: "a study can't be graded",
@@ -77,6 +79,23 @@ def note_events(session: Session, settings: Settings, channel: NotificationChann
         .from_select(_COLUMNS, _recoveries(channel))
         .on_conflict_do_nothing(index_elements=["event_key", "channel"])
     )
+
+
+def forget_told(session: Session, settings: Settings) -> None:
+    """Drop what was told long ago, but for what is still so: without its row it would be told again."""
+    for channel in NotificationChannel:
+        still_so = [*_events(settings), _recoveries(channel)]
+        session.execute(
+            delete(Notification).where(
+                Notification.channel == channel,
+                Notification.told_at < func.now() - KEPT_FOR,
+                *(Notification.event_key.not_in(_keys(question)) for question in still_so),
+            )
+        )
+
+
+def _keys(question: Select[*tuple[Any, ...]]) -> Select[str]:
+    return select(next(iter(question.subquery().c)))
 
 
 def _events(settings: Settings) -> Iterator[Select[*tuple[Any, ...]]]:

@@ -37,7 +37,7 @@ def make_app(web: Web) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
-    app.add_middleware(SafeAnswers, encrypted=web.settings.web_is_encrypted)
+    app.add_middleware(SafeAnswers, encrypted=web.settings.web_is_encrypted, tell_failure=_tell_failure)
     app.add_exception_handler(LoginNeededError, _ask_to_log_in)
     app.add_exception_handler(HTTPException, _tell_http_error)
     app.add_exception_handler(RequestValidationError, _tell_wrong_values)
@@ -65,6 +65,12 @@ def _tell_wrong_values(request: Request, error: Exception) -> Response:
 def _tell_no_database(request: Request, error: Exception) -> Response:
     logger.error("PostgreSQL can't be reached: %s", type(error).__name__)
     return _tell(request, status.HTTP_503_SERVICE_UNAVAILABLE, "the database can't be reached just now")
+
+
+def _tell_failure(request: Request) -> Response:
+    return _tell(
+        request, status.HTTP_500_INTERNAL_SERVER_ERROR, "something went wrong here; the log says what"
+    )
 
 
 def _tell(request: Request, code: int, words: str, headers: dict[str, str] | None = None) -> Response:

@@ -1,6 +1,6 @@
 """Small charts as SVG, drawn on the server: they need no script and print well."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
@@ -10,6 +10,8 @@ WIDTH: Final = 640
 HEIGHT: Final = 200
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 24, 24
 MOST_LABELS: Final = 8
+MOST_COLOURS: Final = 6
+LEGEND_LINE: Final = 16
 
 
 def draw_lines(title: str, labels: Sequence[str], lines: Mapping[str, Sequence[float | None]]) -> Markup:
@@ -22,9 +24,9 @@ def draw_lines(title: str, labels: Sequence[str], lines: Mapping[str, Sequence[f
             if value is not None
         ]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        SubElement(chart, "polyline", {"class": f"line s{number % 6}", "points": path})
+        SubElement(chart, "polyline", {"class": f"line s{number % MOST_COLOURS}", "points": path})
         for x, y in points:
-            dot = {"class": f"fill s{number % 6}", "cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "3"}
+            dot = {"class": f"fill s{number % MOST_COLOURS}", "cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "3"}
             SubElement(chart, "circle", dot)
     return _finish(chart)
 
@@ -43,7 +45,7 @@ def draw_bars(title: str, labels: Sequence[str], parts: Mapping[str, Sequence[fl
                 chart,
                 "rect",
                 {
-                    "class": f"fill s{number % 6}",
+                    "class": f"fill s{number % MOST_COLOURS}",
                     "x": f"{_across(index, len(labels)) - thick / 2:.1f}",
                     "y": f"{upper:.1f}",
                     "width": f"{thick:.1f}",
@@ -62,7 +64,7 @@ def _begin(
 ) -> tuple[Element, float]:
     """Draw title, axis, labels and legend; returns the chart and the value at its upper edge."""
     top = highest or 1.0
-    chart = Element("svg", {"class": "chart", "viewBox": f"0 0 {WIDTH} {HEIGHT}", "role": "img"})
+    chart = Element("svg", {"class": "chart", "role": "img"})
     SubElement(chart, "title").text = title
     for share in (0.0, 0.5, 1.0):
         y = f"{_down(share * top, top):.1f}"
@@ -73,13 +75,27 @@ def _begin(
     step = max(1, -(-len(labels) // MOST_LABELS))
     for index in range(0, len(labels), step):
         _write(chart, labels[index], _across(index, len(labels)), HEIGHT - 6, "middle")
-    across = float(LEFT)
-    for number, name in enumerate(names):
-        place = {"x": f"{across:.0f}", "y": "4", "width": "10", "height": "10"}
-        SubElement(chart, "rect", {"class": f"fill s{number % 6}", **place})
-        _write(chart, name, across + 14, 13, "start")
-        across += 30 + 7 * len(name)
+    _write_legend(chart, names)
     return chart, top
+
+
+def _write_legend(chart: Element, names: Iterable[str]) -> None:
+    """Name the series above the chart, which grows upwards where one line doesn't hold them."""
+    across, line = float(LEFT), 0
+    placed = []
+    for name in names:
+        width = 30.0 + 7 * len(name)
+        if across > LEFT and across + width > WIDTH:
+            across, line = float(LEFT), line + 1
+        placed.append((name, across, line))
+        across += width
+    above = line * LEGEND_LINE
+    chart.set("viewBox", f"0 {-above} {WIDTH} {HEIGHT + above}")
+    for number, (name, left, row) in enumerate(placed):
+        y = row * LEGEND_LINE - above
+        place = {"x": f"{left:.0f}", "y": f"{y + 4}", "width": "10", "height": "10"}
+        SubElement(chart, "rect", {"class": f"fill s{number % MOST_COLOURS}", **place})
+        _write(chart, name, left + 14, y + 13, "start")
 
 
 def _write(chart: Element, words: str, x: float, y: float, anchor: str) -> None:

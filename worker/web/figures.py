@@ -54,24 +54,32 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How two models agree on the studies that both have graded."""
+    """How two models agree on the studies that both have seen; `agreement` is that of those both graded."""
 
     older_model: str
     newer_model: str
     count: int
-    agreement: float
-    mean_change: float
+    other_verdicts: int
+    agreement: float | None
+    mean_change: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What was graded in one week of the studies of one sender, by its calling AE title."""
+    """What was graded in one week of the studies of one scanner, named by their T1 post-contrast series."""
 
-    sender: str
+    manufacturer: str
+    model: str
+    station: str
     week: date
     count: int
     mean_probability: float
     hgg_share: float
+
+    @property
+    def scanner(self) -> str:
+        """The scanner in one line."""
+        return " ".join(filter(None, (self.manufacturer, self.model, self.station))) or "not named"
 
 
 def read_turnaround(session: Session, days: int) -> list[Turnaround]:
@@ -129,10 +137,11 @@ def read_failures(session: Session, days: int) -> list[Failure]:
 
 
 def read_agreement(session: Session, days: int) -> list[Agreement]:
-    """Compare the models that have graded the same studies."""
+    """Compare the models that have seen the same studies."""
     rows = session.execute(
         text("""
-            SELECT older_model, newer_model, count(*), avg(agree::int)::float8,
+            SELECT older_model, newer_model, count(*),
+                   count(*) FILTER (WHERE older_verdict <> newer_verdict), avg(agree::int)::float8,
                    avg(abs(probability_change))::float8
             FROM v_model_agreement WHERE created_at > now() - :days * interval '1 day'
             GROUP BY 1, 2 ORDER BY 1, 2
@@ -152,17 +161,14 @@ def shows_simulated(session: Session, days: int) -> bool:
 
 
 def read_drift(session: Session, days: int) -> list[Drift]:
-    """Follow what is graded of each sender's studies by week: a jump is a scanner that was changed."""
+    """Follow what is graded of each scanner's studies by week: a jump is a scanner that was changed."""
     rows = session.execute(
         text("""
-            SELECT sender, date_trunc('week', created_at)::date, count(*), avg(probability)::float8,
-                   avg((grade = 'HGG')::int)::float8
-            FROM v_results CROSS JOIN LATERAL (
-                SELECT min(i.calling_ae_title) AS sender
-                FROM instance i JOIN series s ON s.id = i.series_id WHERE s.study_id = v_results.study_id
-            ) senders
-            WHERE is_current AND created_at > now() - :days * interval '1 day'
-            GROUP BY 1, 2 ORDER BY 1, 2
+            SELECT manufacturer, manufacturer_model_name, station_name, date_trunc('week', created_at)::date,
+                   count(*), avg(probability)::float8, avg((grade = 'HGG')::int)::float8
+            FROM v_results
+            WHERE is_current AND verdict = 'graded' AND created_at > now() - :days * interval '1 day'
+            GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
         """),
         {"days": days},
     )

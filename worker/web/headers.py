@@ -2,11 +2,15 @@
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from worker.log_privacy import without_words
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +32,15 @@ HEADERS: Final = {
 
 
 class SafeAnswers:
-    """Adds the headers, keeps pages out of caches, and refuses a form that is too large or of no length."""
+    """Adds the headers, keeps pages out of caches, and refuses a form that is too large or of no length.
 
-    def __init__(self, app: ASGIApp, *, encrypted: bool) -> None:
+    What nobody has caught ends here and is answered by `tell_failure`: what the framework would answer has
+    no headers, and what it would log might quote a patient's data.
+    """
+
+    def __init__(self, app: ASGIApp, *, encrypted: bool, tell_failure: Callable[[Request], Response]) -> None:
         self._app = app
+        self._tell_failure = tell_failure
         self._headers = dict(HEADERS)
         if encrypted:
             self._headers["Strict-Transport-Security"] = "max-age=31536000"
@@ -41,13 +50,13 @@ class SafeAnswers:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, code = time.monotonic(), 500
+        began, code, is_answered = time.monotonic(), 500, False
         caching = "no-cache" if scope["path"].startswith(STATIC) else "no-store"
 
         async def send_safely(message: Message) -> None:
-            nonlocal code
+            nonlocal code, is_answered
             if message["type"] == "http.response.start":
-                code = message["status"]
+                code, is_answered = message["status"], True
                 headers = MutableHeaders(scope=message)
                 headers.update(self._headers)
                 headers["Cache-Control"] = caching
@@ -56,7 +65,13 @@ class SafeAnswers:
         if _is_too_large(scope):
             await PlainTextResponse("too large\n", 413)(scope, receive, send_safely)
         else:
-            await self._app(scope, receive, send_safely)
+            try:
+                await self._app(scope, receive, send_safely)
+            except Exception as error:  # noqa: BLE001 - the border of a request: told without its words
+                logger.error("a request failed with %s", without_words(error))  # noqa: TRY400
+                # half an answer can't be taken back: the server closes its connection
+                if not is_answered:
+                    await self._tell_failure(Request(scope))(scope, receive, send_safely)
         # the route's own pattern: what stands in its place may be anything that a person types
         route = getattr(scope.get("route"), "path", "no route")
         logger.info("%s %s %d %.0f ms", scope["method"], route, code, 1000 * (time.monotonic() - began))

@@ -68,13 +68,13 @@ def list_grades(session: Ledger, visitor: Reader, days: Days = 30) -> list[Grade
 
 @router.get("/agreement")
 def list_agreement(session: Ledger, visitor: Reader, days: Days = 30) -> list[Agreement]:
-    """Compare models on the studies that both have graded."""
+    """Compare models on the studies that both have seen."""
     del visitor
     return figures.read_agreement(session, days)
 
 
 @router.get("/drift")
 def list_drift(session: Ledger, visitor: Reader, days: Days = 30) -> list[Drift]:
-    """Follow grades by week and sender."""
+    """Follow grades by week and scanner."""
     del visitor
     return figures.read_drift(session, days)

@@ -1,7 +1,7 @@
 """Figures, what waits for a person, accounts, and the description of the interface for programs."""
 
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, status
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from worker.records.database import WebSession, WebUser
 from worker.web import figures
 from worker.web.asking import Days
-from worker.web.charts import draw_bars, draw_lines
+from worker.web.charts import MOST_COLOURS, draw_bars, draw_lines
 from worker.web.figures import PERIODS, Drift
 from worker.web.guard import Admin, Ledger, Reader, SignedForm, Viewer, WebOf
 from worker.web.pages import render
@@ -133,12 +133,14 @@ def _change(
 
 
 def _draw_drift(drift: list[Drift]) -> Markup:
+    """Draw the scanners with most results, as many as there are colours; the numbers below have all."""
+    counts: Counter[str] = Counter()
+    for row in drift:
+        counts[row.scanner] += row.count
     weeks = sorted({row.week for row in drift})
-    lines: dict[str, Any] = {
-        sender: [
-            next((row.mean_probability for row in drift if (row.sender, row.week) == (sender, week)), None)
-            for week in weeks
-        ]
-        for sender in sorted({row.sender for row in drift})
+    found = {(row.scanner, row.week): row.mean_probability for row in drift}
+    lines = {
+        scanner: [found.get((scanner, week)) for week in weeks]
+        for scanner, _ in counts.most_common(MOST_COLOURS)
     }
-    return draw_lines("Mean P(HGG) by week and sender", [f"{week:%m-%d}" for week in weeks], lines)
+    return draw_lines("Mean P(HGG) by week and scanner", [f"{week:%m-%d}" for week in weeks], lines)

@@ -22,6 +22,7 @@ from worker.web.users import add_user
 
 UID = "1.2.3"
 PATIENT = {"PatientID": "ZZCANARYID", "PatientName": "ZZCANARY^NAME", "AccessionNumber": "ZZCANARY-A1"}
+SCANNER = {"manufacturer": "Maker", "manufacturer_model_name": "One", "station_name": "MR1"}
 HEADER: dict[str, Any] = {"StudyInstanceUID": UID, "PatientBirthDate": None, "StudyDate": None, **PATIENT}
 
 
@@ -52,7 +53,7 @@ def grade_a_study(node):
     datasets = [summary, *(image.dataset for image in images), document]
     job_to_deliver(node, *map(serialise, datasets), study=UID, **PATIENT)
     with node.sessions.begin() as session:
-        session.execute(update(Result).values(created_at=func.now()))
+        session.execute(update(Result).values(created_at=func.now(), **SCANNER))
 
 
 class Browser:

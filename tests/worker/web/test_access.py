@@ -17,8 +17,10 @@ from worker.records.database import AuditRecord, LoginAttempt, WebSession, WebUs
 from worker.records.user_role import SessionKind, UserRole
 from worker.settings import Settings
 from worker.upkeep.audit import copy_audit_trail
+from worker.web import figures
 from worker.web.app import ROUTERS, make_app
 from worker.web.guard import GUARDS, Web
+from worker.web.headers import HEADERS
 from worker.web.logins import open_session
 from worker.web.users import ATTEMPTS_OF_A_NAME, ATTEMPTS_OF_AN_ADDRESS, UserError, add_user, set_password
 
@@ -282,6 +284,24 @@ def test_each_answer_has_the_headers_and_only_static_files_are_cached(graded, we
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
     assert browser.get("/static/page.css").headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("path", ["/figures", "/api/v1/drift"])
+def test_an_error_of_ours_has_the_headers_and_quotes_nothing(log_in, monkeypatch, caplog, path):
+    def fail(*_):
+        raise ValueError("ZZCANARY")
+
+    browser = log_in(VIEWER)
+    monkeypatch.setattr(figures, "read_drift", fail)
+    with caplog.at_level(logging.INFO):
+        answer = browser.get(path)
+    assert (answer.status_code, answer.headers["cache-control"]) == (500, "no-store")
+    assert HEADERS.items() <= {name: answer.headers.get(name) for name in HEADERS}.items()
+    assert "something went wrong" in answer.text
+    assert answer.headers["content-type"].startswith("application/json" if "api" in path else "text/html")
+    assert "ZZCANARY" not in answer.text + caplog.text
+    assert "a request failed with ValueError at test_access.py" in caplog.text
+    assert f"GET {path} 500" in caplog.text
 
 
 def test_pages_need_neither_inline_script_nor_style_nor_another_host(graded, log_in):

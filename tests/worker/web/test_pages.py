@@ -14,9 +14,9 @@ from tests.dicom_node.result_samples import COLUMNS, ROWS
 from tests.worker.test_decisions import prepare, receive
 from tests.worker.test_indexing import freeze_now, make_study
 from tests.worker.test_interventions import hold_incomplete, hold_job
-from tests.worker.web.browser import PATIENT, UID, Browser
+from tests.worker.web.browser import PATIENT, SCANNER, UID, Browser
 from worker.answers.study_story import tell_story
-from worker.records.database import Feedback, Instance, Job, ResultObject, RoleDecision, WorkDecision
+from worker.records.database import Feedback, Instance, Job, Result, ResultObject, RoleDecision, WorkDecision
 from worker.records.user_role import UserRole
 from worker.states import JobState
 from worker.study.reporting import object_path
@@ -208,7 +208,9 @@ def test_an_operator_records_a_known_grade(graded, web, log_in):
 def test_figures_are_drawn_and_said(graded, log_in):
     page = log_in(VIEWER).get("/figures").text
     assert page.count("<svg") == 4
-    assert "SCANNER" in page
+    assert re.search(r">Maker One MR1</text>", page)
+    for word in SCANNER.values():
+        assert f"<td>{word}</td>" in page
     assert "trained on simulated tumours" in page
     assert log_in(VIEWER).get("/figures?days=0").status_code == 422
 
@@ -228,6 +230,33 @@ def test_a_chart_escapes_its_words_and_keeps_its_marks_inside():
     assert "polyline" in draw_lines("empty", [], {"x": []})
 
 
+def test_a_legend_too_long_for_a_line_takes_more_and_hides_no_mark():
+    names = [f"Maker {number} of a long name, Model, STATION" for number in range(3)]
+    drawn = ET.fromstring(draw_lines("t", ["a"], {name: [1.0] for name in names}))
+    left, top, width, height = map(float, drawn.attrib["viewBox"].split())
+    assert (left, top + height, width) == (0, 200, 640)
+    keys = [(float(key.attrib["x"]), float(key.attrib["y"])) for key in drawn.iter("rect")]
+    assert len(set(keys)) == 3
+    assert all(top <= y < 24 for _, y in keys)
+
+
+def test_the_scanners_with_most_results_are_drawn_and_the_table_has_all(graded, web, log_in):
+    with web.sessions.begin() as session:
+        [first] = session.scalars(select(Result))
+        columns = {
+            column.name: getattr(first, column.name)
+            for column in Result.__table__.columns
+            if column.name not in ("id", "result_uid", "station_name")
+        }
+        for number in range(2, 9):
+            for count in range(2):
+                session.add(Result(**columns, result_uid=f"{number}.{count}", station_name=f"MR{number}"))
+    page = log_in(VIEWER).get("/figures").text
+    assert len(re.findall(r">Maker One MR\d</text>", page)) == 6
+    assert ">Maker One MR1</text>" not in page
+    assert len(re.findall(r"<td>MR\d</td>", page)) == 8
+
+
 def test_the_interface_says_the_same_as_the_pages(graded, log_in):
     browser = log_in(VIEWER)
     (study,) = browser.get("/api/v1/studies").json()["items"]
@@ -238,7 +267,9 @@ def test_the_interface_says_the_same_as_the_pages(graded, log_in):
     assert story["versions"][0]["result"]["grade"] == "HGG"
     report = browser.get("/api/v1/studies/1/report").json()["text"]
     assert report.splitlines()[0] in browser.get("/studies/1/report").text
-    assert browser.get("/api/v1/drift").json()[0]["sender"] == "SCANNER"
+    (drift,) = browser.get("/api/v1/drift").json()
+    assert (drift["manufacturer"], drift["model"], drift["station"]) == ("Maker", "One", "MR1")
+    assert (drift["count"], drift["hgg_share"]) == (1, 1)
     assert browser.get("/api/v1/grades").json()[0]["hgg"] == 1
     assert browser.get("/api/v1/turnaround").json() == []
     assert browser.get("/api/v1/studies/9").json() == {"detail": "there is no such study"}

@@ -11,6 +11,7 @@ from worker.node import Node
 from worker.records.database import Instance, ResultObject
 from worker.records.heartbeat import forget_silent
 from worker.study.reporting import object_path
+from worker.upkeep.notifications import forget_told
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ def take_census(node: Node) -> None:
     """Log rows without a file as critical, and remove old result files without a row."""
     with node.sessions.begin() as session:
         forget_silent(session)
+        forget_told(session, node.settings)
         for sha256 in missing_files(session, node):
             logger.critical("the ledger names %s and its file is gone: restore it from a backup", sha256)
         for name in remove_orphans(session, node):
