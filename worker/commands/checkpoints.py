@@ -1,24 +1,20 @@
 """`gliograde model`: add a checkpoint, list them, choose the one in use."""
 
-import os
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from dicom_node.installation import open_installation
 from worker.answers.agreement import agreement_table, measure_agreement
 from worker.checkpoints import add_checkpoint, list_checkpoints, read_choice, use_checkpoint
 from worker.commands.ledger import open_ledger
+from worker.commands.terminal import console
 from worker.settings import Settings
 
 app = typer.Typer(help="Add, list and choose checkpoints.", no_args_is_help=True)
-# a log file or a pipe has no width of its own
-console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 
 
 @app.command()

@@ -1,10 +1,10 @@
 """`gliograde peers`: whether those that we send to and ask can be reached."""
 
 import typer
-from rich.console import Console
 
 from worker.answers.tables import findings_page
 from worker.commands.doctor import examine_peers, is_well
+from worker.commands.terminal import console
 from worker.settings import Settings
 
 app = typer.Typer(help="Look at destinations and sources.", no_args_is_help=True)
@@ -19,5 +19,5 @@ def peers() -> None:
 def test() -> None:
     """C-ECHO every destination and every source of the settings. Exit 1: one doesn't answer."""
     findings = examine_peers(Settings())
-    Console().print(findings_page(findings), soft_wrap=True)
+    console.print(findings_page(findings), soft_wrap=True)
     raise typer.Exit(0 if is_well(findings) else 1)

@@ -4,16 +4,14 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from sqlalchemy.orm import Session
 
 from dicom_node.receiving.spool import Spool
 from worker.commands.ledger import note_decision, open_ledger
+from worker.commands.terminal import DecidedBy, console
 from worker.settings import Settings
 from worker.study.decisions import find_study, own_name
 from worker.upkeep.purging import purge_study, purgeable_studies
-
-console = Console()
 
 
 def purge(
@@ -26,9 +24,7 @@ def purge(
         bool, typer.Option("--results", help="Our own reports and images too, not only what was received.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without this only say what would go.")] = False,
-    decided_by: Annotated[
-        str | None, typer.Option("--by", help="Who says so; by default the user's name.")
-    ] = None,
+    decided_by: DecidedBy = None,
 ) -> None:
     """Remove the files of studies that ended and were delivered; the database still tells of them."""
     settings, person = Settings(), decided_by or own_name()

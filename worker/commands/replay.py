@@ -5,18 +5,17 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from dicom_node.receiving.spool import Spool
 from model.grade import Grade, Verdict
 from worker.commands.ledger import open_ledger
+from worker.commands.terminal import console
 from worker.records.wanted import Standing, Wanted
 from worker.settings import Settings
 from worker.study.inference import Inference, InferenceUnavailableError
 from worker.study.pipeline import Graded
 from worker.study.second_readings import jobs_to_read, open_reader, replay
 
-console = Console()
 Day = Annotated[
     datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Received on this day (UTC) or later.")
 ]

@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
 
 from dicom_node.installation import open_installation
 from worker.commands.ledger import note_decision, open_ledger
+from worker.commands.terminal import console
 from worker.records.database import WebUser
 from worker.records.schema import check_schema
 from worker.records.user_role import SessionKind, UserRole
@@ -23,7 +23,6 @@ from worker.web.logins import open_session
 from worker.web.users import UserError, add_user, disable_user, enable_user, find_user, set_password
 
 users = typer.Typer(help="Accounts of the web page.", no_args_is_help=True)
-console = Console()
 
 UserName = Annotated[str, typer.Argument(metavar="NAME", help="Name that the user logs in with.")]
 
