@@ -4,10 +4,13 @@ import sys
 
 import pytest
 from alembic import command
-from sqlalchemy import text
+from sqlalchemy import text, update
 
-from worker.records.database import Study, create_ledger_engine
+from benchmarks.queries import fill
+from model.grade import Contrast, Grade, Verdict
+from worker.records.database import SecondReading, Series, SeriesRole, create_ledger_engine
 from worker.records.schema import SchemaError, _configuration, check_schema, upgrade_schema
+from worker.states import ReadingOrigin
 
 
 @pytest.fixture
@@ -26,25 +29,37 @@ def test_models_and_migrations_agree(engine):
 
 
 def test_down_and_up_again_with_data(engine, sessions):
+    fill(engine, 2100)
     with sessions.begin() as session:
-        session.add(
-            Study(
-                **dict.fromkeys(
-                    (
-                        "study_instance_uid",
-                        "patient_id",
-                        "issuer_of_patient_id",
-                        "patient_name",
-                        "patient_birth_date",
-                        "patient_sex",
-                        "accession_number",
-                        "study_date",
-                        "study_description",
-                    ),
-                    "1",
+        session.execute(update(Series).where(Series.id == 1).values(manufacturer="Maker of series 1"))
+        session.add(SeriesRole(job_id=1, contrast=Contrast.T1CE, series_id=1, confidence=1, evidence=""))
+        for job_id, verdict in enumerate(Verdict, start=1):
+            session.add(
+                SecondReading(
+                    job_id=job_id,
+                    origin=ReadingOrigin.REPLAY,
+                    verdict=verdict,
+                    grade=Grade.HGG if verdict is Verdict.GRADED else None,
+                    probability=0.9 if verdict.tells_probability else None,
+                    threshold=0.5,
+                    **dict.fromkeys(("model_name", "model_version", "checkpoint_sha256"), "other"),
+                    trained_on_simulated=False,
+                    pipeline_version="1",
                 )
             )
-        )
+    with engine.begin() as connection:
+        configuration = _configuration()
+        configuration.attributes["connection"] = connection
+        command.downgrade(configuration, "0014")
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM second_reading")) == 1
+        assert connection.scalar(text("SELECT count(*) FROM v_failures WHERE kind = 'delivery'")) > 0
+    upgrade_schema(engine)
+    with engine.connect() as connection:
+        refused = text("SELECT count(*) FROM v_failures WHERE kind = 'delivery' AND since IS NULL")
+        assert connection.scalar(refused) == 0
+        of_job = text("SELECT manufacturer FROM result r JOIN job j ON j.result_id = r.id WHERE j.id = 1")
+        assert connection.scalar(of_job) == "Maker of series 1"
     with engine.begin() as connection:
         configuration = _configuration()
         configuration.attributes["connection"] = connection
