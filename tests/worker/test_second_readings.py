@@ -9,9 +9,10 @@ import torch
 from sqlalchemy import func, select, text
 
 from model.card import default_checkpoint_folder, read_card
-from model.checkpoint import save_checkpoint
+from model.checkpoint import load_checkpoint, save_checkpoint
 from model.grade import Grade, Verdict
 from model.network import AttentionVGG16
+from model.space.stack import Stack
 from tests.command import gliograde
 from tests.worker.deliveries import job_to_deliver, make_object
 from tests.worker.test_delivering import deliver_step
@@ -41,7 +42,9 @@ from worker.study.second_readings import (
     open_shadow,
     read_in_shadow,
     replay,
+    shadow_needs_intensities,
 )
+from worker.study.workspace import workspace_of
 
 ALL = Wanted()
 
@@ -244,6 +247,20 @@ def test_a_shadow_that_is_not_installed_is_logged_and_stops_nobody(make_node, ca
     assert open_shadow(make_node().settings) is None
     assert open_shadow(make_node(shadow_model="nowhere").settings) is None
     assert "there is no checkpoint 'nowhere'" in caplog.text
+
+
+def test_a_shadow_finds_the_intensities_that_it_needs(make_node, study, candidate, tmp_path):  # noqa: F811
+    checkpoint = load_checkpoint(candidate)
+    described = checkpoint.card.input.model_copy(update={"mean": (1.0,) * 3, "deviation": (2.0,) * 3})
+    save_checkpoint(tmp_path, checkpoint.network, checkpoint.card.model_copy(update={"input": described}))
+    installed = add_checkpoint(tmp_path, make_node().settings.data_folder)
+    for shadow, kept in ((None, False), (installed.name, True)):
+        node = make_node(series_wait=timedelta(0), shadow_model=shadow)
+        assert shadow_needs_intensities(node.settings) is kept
+    receive(node, flat(study))
+    run(node, JobState.PREPARE, steps.prepare)
+    stack = Stack.load(workspace_of(node.settings.jobs_folder, 1).of("prepare") / "stack.npz")
+    assert stack.intensities is not None
 
 
 def test_nothing_is_held_open_while_a_study_is_prepared(node, study, predictor, candidate, monkeypatch):  # noqa: F811

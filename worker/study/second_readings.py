@@ -148,6 +148,16 @@ def open_shadow(settings: Settings) -> Reader | None:
         return None
 
 
+def shadow_needs_intensities(settings: Settings) -> bool:
+    """Whether the candidate in shadow normalises by its training set; `open_shadow` tells of a bad one."""
+    if settings.shadow_model is None:
+        return False
+    try:
+        return find_checkpoint(settings.shadow_model, settings.data_folder).card.input.needs_intensities
+    except CheckpointError:
+        return False
+
+
 def _read_anew(session: Session, spool: Spool, reader: Reader, job_id: int, folder: Path) -> Graded:
     manifest, roles = load_manifest(session, spool, job_id), load_roles(session, job_id)
     files = manifest.files_by_series()

@@ -37,6 +37,7 @@ from worker.study.reporting import (
     record_result,
     write_objects,
 )
+from worker.study.second_readings import shadow_needs_intensities
 from worker.study.workspace import workspace_of
 
 LONGEST_SERIES_DELAY = timedelta(minutes=5)
@@ -65,7 +66,7 @@ def prepare(step: ClaimedStep) -> None:
         before = plain_t1(described, choices)
         plain = manifest.files(before.sop_instance_uids) if before else []
         with workspace_of(node.settings.jobs_folder, job_id).publish("prepare", step.claim.fence) as folder:
-            wanted = node.card.input.needs_intensities
+            wanted = node.card.input.needs_intensities or shadow_needs_intensities(node.settings)
             prepared = pipeline.prepare(chosen, plain, folder, keep_intensities=wanted)
             seen = seen.with_quality(prepared.quality)
             require_gradable(prepared.quality)
