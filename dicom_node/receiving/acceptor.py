@@ -39,8 +39,9 @@ from dicom_node.receiving.admission import (
     rejection,
 )
 from dicom_node.receiving.arrivals import Arrival, ArrivalError
-from dicom_node.receiving.guarded_socket import GuardedSocket, Storage
+from dicom_node.receiving.guarded_socket import GuardedSocket
 from dicom_node.receiving.handover import Handover
+from dicom_node.receiving.store_lane import Storage, StoreLane
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class GuardedHandler(RequestHandler):
             self._arrival.connection,
             bytes(self._arrival.request),
             self.server.deadlines.pdu,
-            self.server.storage,
+            partial(StoreLane, storage=self.server.storage),
             partial(self.server.connection_ended, association),
         )
         guarded.certificate_sha256 = self._arrival.certificate_sha256

@@ -5,17 +5,15 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
 
 from dicom_node.association import close_connection
 from dicom_node.receiving.pace import Pace
-from dicom_node.receiving.store_lane import Begin, StoreLane
 
 PDU_SLACK_BYTES: Final = 1024
 """Peers that count the PDU's own header, or a PDV's, into the length that we announce."""
@@ -31,12 +29,11 @@ class PduTooLongError(OSError):
     """A peer announced a PDU longer than agreed. An OSError, as pynetdicom closes the connection on those."""
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """What takes the data sets of C-STORE requests, and of which SOP classes."""
+class Lane(Protocol):
+    """What serves the requests that don't go by way of pynetdicom."""
 
-    begin: Begin
-    sop_classes: Collection[str]
+    def advance(self) -> bool:
+        """Serve what comes until nothing does for a moment; whether something waits for pynetdicom."""
 
 
 class GuardedSocket(AssociationSocket):
@@ -52,7 +49,7 @@ class GuardedSocket(AssociationSocket):
         connection: socket.socket,
         first_pdu: bytes,
         pdu_timeout: timedelta,
-        storage: Storage,
+        make_lane: Callable[["GuardedSocket"], Lane],
         ended: Callable[[], None],
     ) -> None:
         super().__init__(association, client_socket=connection)
@@ -61,8 +58,8 @@ class GuardedSocket(AssociationSocket):
         self._ended: Callable[[], None] | None = ended
         self._pdu_seconds = pdu_timeout.total_seconds()
         self._deadline = 0.0
-        self._maximum_bytes = association.ae.maximum_pdu_size + PDU_SLACK_BYTES
-        self._lane = StoreLane(self, storage.begin, storage.sop_classes, self._maximum_bytes)
+        self.maximum_pdu_bytes = association.ae.maximum_pdu_size + PDU_SLACK_BYTES
+        self._lane = make_lane(self)
         self._wait_all = _wait_in_the_kernel(connection, self._pdu_seconds)
         self.certificate_sha256: str | None = None
         self.pace = Pace()
@@ -94,7 +91,7 @@ class GuardedSocket(AssociationSocket):
         error, self._error = self._error, None
         if error is not None:
             raise error
-        if nr_bytes > self._maximum_bytes:
+        if nr_bytes > self.maximum_pdu_bytes:
             raise PduTooLongError(f"a PDU of {nr_bytes} bytes")
         received = self._held[:nr_bytes]
         del self._held[:nr_bytes]

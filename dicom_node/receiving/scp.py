@@ -27,11 +27,11 @@ from dicom_node.receiving.acceptor import (
 )
 from dicom_node.receiving.admission import AllowList, Caller, Limits, Refusal
 from dicom_node.receiving.audit_transfers import ReceivedTransfers
-from dicom_node.receiving.guarded_socket import Storage
 from dicom_node.receiving.handover import Handover
 from dicom_node.receiving.open_associations import OpenAssociations
 from dicom_node.receiving.reception import ReceivingDesk
 from dicom_node.receiving.spool import Spool
+from dicom_node.receiving.store_lane import Storage
 from dicom_node.settings import NodeSettings
 from dicom_node.tls import TlsError, server_context
 from dicom_node.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME

@@ -13,15 +13,14 @@ other service.
 
 import struct
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from pynetdicom.association import Association
 
+from dicom_node.receiving.guarded_socket import GuardedSocket
 from dicom_node.receiving.pace import IDLE_SECONDS
 from dicom_node.receiving.store_message import StoreRequest, parse_store_request
-
-if TYPE_CHECKING:
-    from dicom_node.receiving.guarded_socket import GuardedSocket
 
 MAXIMUM_COMMAND_BYTES: Final = 16_384
 MAXIMUM_OTHER_BYTES: Final = 8 * 1024 * 1024
@@ -51,6 +50,14 @@ Begin = Callable[[Association, StoreRequest, str], Incoming]
 """Called with each request and the transfer syntax of its context, on the association's own socket thread."""
 
 
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """What takes the data sets of C-STORE requests, and of which SOP classes."""
+
+    begin: Begin
+    sop_classes: Collection[str]
+
+
 class _MalformedError(Exception):
     """Fragments that don't follow PS3.8 annex E."""
 
@@ -62,14 +69,10 @@ class _ForeignError(Exception):
 class StoreLane:
     """Serves the C-STORE requests of one association."""
 
-    def __init__(
-        self, socket: "GuardedSocket", begin: Begin, sop_classes: Collection[str], maximum_pdu_bytes: int
-    ) -> None:
+    def __init__(self, socket: GuardedSocket, storage: Storage) -> None:
         self._socket = socket
         self._association = socket.assoc
-        self._begin = begin
-        self._sop_classes = sop_classes
-        self._maximum_pdu_bytes = maximum_pdu_bytes
+        self._storage = storage
         self._contexts: dict[int, str] | None = None
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._raw = bytearray()
@@ -130,7 +133,7 @@ class StoreLane:
             self._contexts = {
                 context.context_id or 0: str(context.transfer_syntax[0])
                 for context in self._association.accepted_contexts
-                if str(context.abstract_syntax) in self._sop_classes
+                if str(context.abstract_syntax) in self._storage.sop_classes
             }
         if context_id in self._contexts and control & _IS_COMMAND:
             return False
@@ -144,7 +147,7 @@ class StoreLane:
 
     def _store(self, request: StoreRequest) -> bool:
         assert self._contexts is not None
-        incoming = self._begin(self._association, request, self._contexts[request.context_id])
+        incoming = self._storage.begin(self._association, request, self._contexts[request.context_id])
         try:
             while True:
                 self._raw.clear()
@@ -186,7 +189,7 @@ class StoreLane:
             pdu_type, self._left = _PDU_HEAD.unpack_from(head)
             if pdu_type != _P_DATA:
                 raise _ForeignError
-            if self._left > self._maximum_pdu_bytes:
+            if self._left > self._socket.maximum_pdu_bytes:
                 raise _MalformedError
         else:
             head = b""
