@@ -3,7 +3,8 @@ import pytest
 
 from model.grade import Grade
 from model.network import CLASS_ORDER
-from model.simulation.samples import NO_GRADE, Samples, draw_samples, grade_of
+from model.simulation.samples import NO_GRADE, Samples, draw_samples, grade_of, training_head
+from model.simulation.simulated_cohort import TEST_HEAD
 
 SEED = 2  # an LGG without skull, which is the cheapest to simulate
 
@@ -40,6 +41,14 @@ def test_same_seed_same_samples(samples):
 
 def test_grades_alternate():
     assert {grade_of(seed) for seed in (10, 11)} == set(Grade)
+
+
+def test_both_readings_of_the_head_teach_both_grades_and_none_is_of_the_test_set():
+    drawn = {(training_head(seed), grade_of(seed)) for seed in range(20)}
+    heads = {head for head, _ in drawn}
+    assert {(head, grade) for head in heads for grade in Grade} <= drawn
+    assert len(heads) == 2
+    assert TEST_HEAD not in heads
 
 
 def test_join_keeps_order(samples):

@@ -184,6 +184,14 @@ def test_the_other_head_is_another_anatomy():
     assert 0.5 < float((white[0] & white[1]).sum() / (white[0] | white[1]).sum()) < 0.9
 
 
+def test_a_second_reading_of_the_first_head_is_the_same_anatomy():
+    one, again = (load_template(head) for head in (Head.MNI152, Head.MNI152_BY_T1))
+    assert float(again.tissue.min()) >= 0
+    assert float(again.tissue.sum(dim=0).max()) <= 1 + 1e-5
+    white = [template.tissue[1] > 0.5 for template in (one, again)]
+    assert 0.9 < float((white[0] & white[1]).sum() / (white[0] | white[1]).sum()) < 1
+
+
 def test_forms_are_drawn_by_grade():
     rng = np.random.default_rng(5)
     drawn = {grade: Counter(draw_form(rng, grade) for _ in range(400)) for grade in Grade}
