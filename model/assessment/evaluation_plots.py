@@ -1,6 +1,7 @@
 """An evaluation as pictures: ROC, reliability, risk against coverage, and where the network looked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,16 @@ from scipy import stats
 
 from model.assessment.evaluation import BLANKED_NAME, CHECKPOINT_NAME, MIRRORED_NAME, Evaluation
 from model.assessment.evaluation_measure import Measured, Picture
-from model.metrics import Flags, Numbers, calibration_bins, roc_curve
+from model.metrics import (
+    Flags,
+    Numbers,
+    RiskCoverage,
+    calibration_bins,
+    calibration_error,
+    interval_over_patients,
+    risk_coverage,
+    roc_curve,
+)
 
 ROC, RELIABILITY, RISK, ATTENTION = "roc.png", "reliability.png", "risk-coverage.png", "attention.png"
 _DPI = 150
@@ -33,23 +43,36 @@ def plot_evaluation(
         BLANKED_NAME: measured.blanked,
         MIRRORED_NAME: measured.mirrored,
     }
-    for name, draw in {
-        ROC: lambda axes: _draw_roc(axes, evaluation, values, is_hgg, threshold),
-        RELIABILITY: lambda axes: _draw_reliability(axes, evaluation, probability, is_hgg),
-        RISK: lambda axes: _draw_risk(axes, evaluation),
-    }.items():
-        figure = Figure(figsize=(5.2, 6.6), dpi=_DPI, layout="constrained")
-        axes = figure.subplots()
-        draw(axes)  # type: ignore[no-untyped-call] # a lambda in a table
-        axes.grid(color="#e6e6e6", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", fontsize=7, frameon=False)
-        if evaluation.seen:
-            figure.suptitle("TRAINING FIGURE", color="#b00020")
-        figure.savefig(folder / name)
+    warning = "TRAINING FIGURE" if evaluation.seen else None
+    with _page(folder / ROC, warning) as axes:
+        _draw_roc(axes, evaluation, values, is_hgg, threshold)
+    plot_calibration(folder, probability, is_hgg, threshold, warning)
     if measured.pictures:
         contact_sheet(measured.pictures).savefig(folder / ATTENTION)
+
+
+def plot_calibration(
+    folder: Path, probability: Numbers, is_hgg: Flags, threshold: float, warning: str | None = None
+) -> None:
+    """Write how far probabilities can be trusted: the reliability diagram, and risk against coverage."""
+    with _page(folder / RELIABILITY, warning) as axes:
+        _draw_reliability(axes, probability, is_hgg)
+    with _page(folder / RISK, warning) as axes:
+        _draw_risk(axes, risk_coverage(probability, is_hgg, threshold))
+
+
+@contextmanager
+def _page(path: Path, warning: str | None) -> Iterator[Axes]:
+    figure = Figure(figsize=(5.2, 6.6), dpi=_DPI, layout="constrained")
+    axes = figure.subplots()
+    yield axes
+    axes.grid(color="#e6e6e6", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", fontsize=7, frameon=False)
+    if warning is not None:
+        figure.suptitle(warning, color="#b00020")
+    figure.savefig(path)
 
 
 def contact_sheet(pictures: Sequence[Picture]) -> Figure:
@@ -110,13 +133,13 @@ def _draw_roc(
     )
 
 
-def _draw_reliability(axes: Axes, evaluation: Evaluation, probability: Numbers, is_hgg: Flags) -> None:
+def _draw_reliability(axes: Axes, probability: Numbers, is_hgg: Flags) -> None:
     bins = calibration_bins(probability, is_hgg)
     counts = zip((bins.share * bins.patients).round().astype(int), bins.patients.astype(int), strict=True)
     limits = [stats.binomtest(int(k), int(n)).proportion_ci(method="wilson") for k, n in counts]
     bars = np.abs(np.array([[each.low, each.high] for each in limits]).T - bins.share)
     axes.plot([0, 1], [0, 1], "--", color=_PALE, linewidth=1, label="calibrated")
-    error = evaluation.checkpoint.estimates["ECE"]
+    error = interval_over_patients(calibration_error, probability, is_hgg)
     axes.errorbar(
         bins.probability,
         bins.share,
@@ -139,12 +162,11 @@ def _draw_reliability(axes: Axes, evaluation: Evaluation, probability: Numbers, 
     )
 
 
-def _draw_risk(axes: Axes, evaluation: Evaluation) -> None:
-    coverage, risk = evaluation.risk_coverage
-    area = evaluation.checkpoint.estimates["area under risk-coverage"]
+def _draw_risk(axes: Axes, curve: RiskCoverage) -> None:
+    coverage, risk = curve
     axes.step(100 * coverage, 100 * risk, where="post", color=_ACCENT, label="errors among patients kept")
     axes.set(
-        title=f"Risk by coverage, mean risk {100 * area.value:.1f} %",
+        title=f"Risk by coverage, mean risk {100 * curve.area:.1f} %",
         xlabel="patients kept, the surest first (%)",
         ylabel="errors among them (%)",
         xlim=(0, 100),

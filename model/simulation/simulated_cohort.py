@@ -20,10 +20,22 @@ from model.space.volume import Volume, save_volume
 
 TEST_HEAD = Head.SRI24
 """Training knows MNI152 alone."""
+_OWN_SEEDS, _VALIDATION_OFFSET = 1_000_000, 500_000
 TEST_SEEDS = range(700_000_000, 700_000_444)
 """400 patients with a tumour and 44 without."""
 TEST_SHA256 = "14c7fd96f4f489947a312d13fea00d9b2514bc37d2eb25c685a31cc9247a69fb"
 _NAMES = {Contrast.FLAIR: "flair", Contrast.T1CE: "t1ce", Contrast.T2: "t2"}
+
+
+def training_seeds(seed: int, count: int) -> range:
+    """Seeds of the simulated patients that a training of this seed learns from."""
+    return range(seed * _OWN_SEEDS, seed * _OWN_SEEDS + count)
+
+
+def validation_seeds(seed: int, count: int) -> range:
+    """Seeds of the simulated patients that calibrate a checkpoint and set its gates."""
+    start = seed * _OWN_SEEDS + _VALIDATION_OFFSET
+    return range(start, start + count)
 
 
 def write_patient(seed: int, head: Head, folder: Path) -> Path:

@@ -1,8 +1,7 @@
 """Training on simulated patients: ImageNet's blocks 1-4 kept, everything after pool-4 trained.
 
-`python -m model.training.train --out FOLDER` writes a checkpoint and measures it on patients never seen.
-`--start FOLDER` goes on from an earlier checkpoint instead of ImageNet; with `--assess` that one is only
-calibrated, given gates and measured anew.
+`python -m model.training.train --out FOLDER` writes a checkpoint; `--start FOLDER` goes on from an earlier
+one instead of ImageNet. Then `python -m model.assessment.simulated` calibrates, sets gates and measures.
 """
 
 import argparse
@@ -11,31 +10,21 @@ import multiprocessing
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from model.card import Card, InputDescription, Metric, Training, read_card
+from model.card import Card, InputDescription, Training, read_card
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.grade import Contrast
 from model.network import CLASS_ORDER, INPUT_SIZE, AttentionVGG16
-from model.predict import Predictor
-from model.simulation.samples import draw_many, simulated_patient
-from model.simulation.simulated_cohort import TEST_HEAD, TEST_SEEDS, TEST_SHA256
+from model.simulation.samples import draw_many
+from model.simulation.simulated_cohort import training_seeds
 from model.training.imagenet import fetch_onnx, read_convolutions, start_from_imagenet
 from model.training.learn import ATTENTION_LOSS_WEIGHT, BATCH, fit, keep_features
-from model.training.simulated_outcomes import (
-    Outcome,
-    calibrate,
-    measure_simulated,
-    metrics_of,
-    write_outcomes,
-)
 
 THRESHOLD = 0.5
 SLICES_WITH_TUMOUR, SLICES_WITHOUT_TUMOUR = 7, 3
-VALIDATION_OFFSET = 500_000
 INPUT = InputDescription(
     contrasts=(Contrast.FLAIR, Contrast.T1CE, Contrast.T2),
     size=(INPUT_SIZE, INPUT_SIZE),
@@ -51,35 +40,20 @@ class Plan:
     """What a training does; the same plan gives the same weights unless the time limit ends it early."""
 
     cases: int
-    validation: int
-    """Simulated patients that calibrate and set the gates."""
-    test: int
-    """Patients of the fixed test set that the metrics are measured on."""
     epochs: int
     minutes: float
     seed: int
     start: Path | None = None
     """Checkpoint to go on from; None starts from ImageNet."""
 
-    @property
-    def training_seeds(self) -> range:
-        """Seeds of the simulated patients trained on."""
-        return range(self.seed * 1_000_000, self.seed * 1_000_000 + self.cases)
-
-    @property
-    def validation_seeds(self) -> range:
-        """Seeds of the simulated patients that calibrate and set the gates."""
-        start = self.seed * 1_000_000 + VALIDATION_OFFSET
-        return range(start, start + self.validation)
-
 
 def _origin(plan: Plan) -> str:
     return "ImageNet" if plan.start is None else f"the weights of {read_card(plan.start).label}"
 
 
-def build_card(plan: Plan, samples: int, steps: int, seconds: float, metrics: tuple[Metric, ...]) -> Card:
+def build_card(plan: Plan, samples: int, steps: int, seconds: float) -> Card:
     """Say what a training made; the digest is filled in when the weights are written."""
-    seeds = plan.training_seeds
+    seeds = training_seeds(plan.seed, plan.cases)
     return Card(
         name="gliograde-simulated",
         version="3",
@@ -105,7 +79,7 @@ def build_card(plan: Plan, samples: int, steps: int, seconds: float, metrics: tu
             seed=plan.seed,
             seconds=round(seconds, 1),
         ),
-        metrics=metrics,
+        metrics=(),
         intended_use=(
             "Shows the node at work. Research use only; says nothing reliable about a real patient's tumour."
         ),
@@ -118,7 +92,9 @@ def train(plan: Plan, folder: Path, executor: Executor) -> Card:
     """Train and write the checkpoint, without calibration, gates and metrics."""
     started = time.monotonic()
     torch.manual_seed(plan.seed)
-    samples = draw_many(plan.training_seeds, SLICES_WITH_TUMOUR, SLICES_WITHOUT_TUMOUR, executor)
+    samples = draw_many(
+        training_seeds(plan.seed, plan.cases), SLICES_WITH_TUMOUR, SLICES_WITHOUT_TUMOUR, executor
+    )
     _log.info(
         "%d slices of %d patients after %.0f s", len(samples.labels), plan.cases, time.monotonic() - started
     )
@@ -133,37 +109,7 @@ def train(plan: Plan, folder: Path, executor: Executor) -> Card:
     _log.info("features kept after %.0f s", time.monotonic() - started)
     steps = fit(network, kept, plan.epochs, started + plan.minutes * 60)
     seconds = time.monotonic() - started
-    return save_checkpoint(folder, network, build_card(plan, len(samples.labels), steps, seconds, ()))
-
-
-def assess(plan: Plan, start: Path, folder: Path, executor: Executor) -> Card:
-    """Calibrate the weights in `start` and set their gates, measure them on the test set, write both.
-
-    Writes `folder`/validation.csv and test.csv too, a line per patient.
-    """
-    card, network = load_checkpoint(start)
-    card = card.model_copy(update={"temperature": 1.0, "bias": 0.0, "calibration": None, "gates": None})
-    save_checkpoint(folder, network, card)
-    predictor = Predictor(folder, "cpu")
-    seeds = plan.validation_seeds
-    validation = measure_simulated(predictor, seeds, executor.map(simulated_patient, seeds), _tell)
-    card = calibrate(card, validation, f"simulated patients, seeds {seeds.start} to {seeds.stop - 1}")
-    write_outcomes(folder / "validation.csv", card, validation)
-    seeds = TEST_SEEDS[: plan.test]
-    patients = executor.map(partial(simulated_patient, head=TEST_HEAD), seeds)
-    test = measure_simulated(predictor, seeds, patients, _tell)
-    write_outcomes(folder / "test.csv", card, test)
-    measured_on = (
-        f"the first {plan.test} patients of the simulated test set {TEST_SHA256[:12]}, on an anatomy never "
-        "trained on"
-    )
-    metrics = metrics_of(card, test, measured_on)
-    return save_checkpoint(folder, network, card.model_copy(update={"metrics": metrics}))
-
-
-def _tell(outcome: Outcome) -> None:
-    probability = outcome.prediction.probability
-    _log.info("%d %s %s: %.3f", outcome.seed, outcome.grade or "none", outcome.form, probability)
+    return save_checkpoint(folder, network, build_card(plan, len(samples.labels), steps, seconds))
 
 
 def main() -> None:
@@ -173,36 +119,17 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder the checkpoint is written to")
     parser.add_argument("--cases", type=int, default=160, help="simulated patients to train on")
-    parser.add_argument("--validation", type=int, default=60, help="simulated patients that calibrate")
-    parser.add_argument("--test", type=int, default=len(TEST_SEEDS), help="patients of the test set")
     parser.add_argument("--epochs", type=int, default=4, help="passes over the training slices")
     parser.add_argument("--minutes", type=float, default=35.0, help="wall time after which training stops")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=Path, help="checkpoint to go on from (default: ImageNet)")
     parser.add_argument("--processes", type=int, default=2, help="processes that simulate")
-    parser.add_argument("--assess", action="store_true", help="train nothing, only assess --start")
     arguments = parser.parse_args()
-    if arguments.assess and arguments.start is None:
-        parser.error("--assess needs --start")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    plan = Plan(
-        arguments.cases,
-        arguments.validation,
-        arguments.test,
-        arguments.epochs,
-        arguments.minutes,
-        arguments.seed,
-        arguments.start,
-    )
+    plan = Plan(arguments.cases, arguments.epochs, arguments.minutes, arguments.seed, arguments.start)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, context, torch.set_num_threads, (1,)) as executor:
-        trained = arguments.start
-        if not arguments.assess:
-            trained = arguments.out
-            train(plan, trained, executor)
-        card = assess(plan, trained, arguments.out, executor)
-    for metric in card.metrics:
-        _log.info("%s %.3f (%.3f to %.3f)", metric.name, metric.value, metric.low, metric.high)
+        train(plan, arguments.out, executor)
 
 
 if __name__ == "__main__":

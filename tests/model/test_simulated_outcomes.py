@@ -1,13 +1,16 @@
 import csv
+from concurrent.futures import Executor
 
 import numpy as np
 import pytest
 
+from model.assessment.evaluation_plots import RELIABILITY, RISK
+from model.assessment.simulated import assess
+from model.assessment.simulated_outcomes import calibrate, measure_simulated, metrics_of, write_outcomes
 from model.card import read_card
 from model.grade import Grade
 from model.predict import Predictor
 from model.space.stack import Stack, stack_affine
-from model.training.simulated_outcomes import calibrate, measure_simulated, metrics_of, write_outcomes
 
 SEEDS = range(24)
 
@@ -57,3 +60,23 @@ def test_the_card_learns_calibration_and_gates_and_tells_its_metrics(outcomes, s
         rows = list(csv.DictReader(file))
     assert [row["grade"] for row in rows[:3]] == ["HGG", "LGG", "none"]
     assert all(0 <= float(row["probability"]) <= 1 for row in rows)
+
+
+class Here(Executor):
+    """Stands in for the processes that simulate."""
+
+    def map(self, fn, *iterables, **_):  # noqa: ARG002 - the base's
+        return map(_patient, *iterables)
+
+
+def test_an_assessment_leaves_a_complete_checkpoint_and_what_it_rests_on(saved_checkpoint, tmp_path):
+    card = assess(saved_checkpoint, tmp_path, SEEDS, range(30, 54), Here())
+    assert read_card(tmp_path) == card
+    assert card.gates is not None
+    assert card.metrics
+    assert all("seeds 30 to 53" in metric.measured_on for metric in card.metrics)
+    for name in ("validation.csv", "test.csv"):
+        with (tmp_path / name).open() as file:
+            assert len(list(csv.DictReader(file))) == 24
+    for name in (RELIABILITY, RISK):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

@@ -12,7 +12,7 @@ from model.calibration import Platt
 from model.card import Card, Metric
 from model.gates import Gates, PatientStatistics, judge
 from model.grade import Contrast, Grade, GradePrediction, Verdict
-from model.metrics import area_under_curve, estimate_all, interval_over_patients
+from model.metrics import Flags, Numbers, area_under_curve, estimate_all, interval_over_patients
 from model.predict import Predictor
 from model.simulation.samples import Mask
 from model.simulation.simulate import Parameters
@@ -79,16 +79,25 @@ def calibrate(card: Card, outcomes: Sequence[Outcome], measured_on: str) -> Card
     return card.model_copy(update=fitted._asdict())
 
 
+def graded_outcomes(card: Card, outcomes: Sequence[Outcome]) -> tuple[Numbers, Flags]:
+    """Give calibrated probability, and whether it is an HGG, of each with a tumour in the slices."""
+    platt, shown = Platt(card.temperature, card.bias), _shown(outcomes)
+    probability = np.array([platt.apply(each.prediction).probability for each in shown])
+    return probability, np.array([each.grade is Grade.HGG for each in shown])
+
+
+def _shown(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    return [each for each in outcomes if each.grade is not None and each.scores is not None]
+
+
 def metrics_of(card: Card, outcomes: Sequence[Outcome], measured_on: str) -> tuple[Metric, ...]:
     """Count these patients, graded without calibration, as the card would judge them; 95 % intervals.
 
     Grades and attention are counted over all patients with a tumour in the slices shown, whatever the gates
     say of them.
     """
-    platt = Platt(card.temperature, card.bias)
-    shown = [each for each in outcomes if each.grade is not None and each.scores is not None]
-    truth = np.array([each.grade is Grade.HGG for each in shown])
-    probability = np.array([platt.apply(each.prediction).probability for each in shown])
+    shown = _shown(outcomes)
+    probability, truth = graded_outcomes(card, outcomes)
     found = estimate_all(probability, truth, card.threshold)
     bright = np.array([each.bright for each in shown])
     found["AUC of bright pixels, no learning"] = interval_over_patients(area_under_curve, bright, truth)

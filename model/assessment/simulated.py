@@ -1,0 +1,87 @@
+"""What a checkpoint is worth on simulated patients, and the calibration and gates that these give it.
+
+`python -m model.assessment.simulated --start FOLDER --out FOLDER` writes the checkpoint with its card
+complete, `validation.csv` and `test.csv` with a line per patient, and the plots of the test patients.
+"""
+
+import argparse
+import logging
+import multiprocessing
+from concurrent.futures import Executor, ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from model.assessment.evaluation_plots import plot_calibration
+from model.assessment.simulated_outcomes import (
+    Outcome,
+    calibrate,
+    graded_outcomes,
+    measure_simulated,
+    metrics_of,
+    write_outcomes,
+)
+from model.card import Card
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.predict import Predictor
+from model.simulation.samples import simulated_patient
+from model.simulation.simulated_cohort import TEST_HEAD, TEST_SEEDS, TEST_SHA256, validation_seeds
+
+_log = logging.getLogger(__name__)
+
+
+def assess(start: Path, folder: Path, validation: range, test: range, executor: Executor) -> Card:
+    """Calibrate the weights in `start` and set their gates, measure them on test patients, write both.
+
+    `validation` are seeds of the head trained on, `test` of the head kept for tests.
+    """
+    card, network = load_checkpoint(start)
+    card = card.model_copy(update={"temperature": 1.0, "bias": 0.0, "calibration": None, "gates": None})
+    save_checkpoint(folder, network, card)
+    predictor = Predictor(folder, "cpu")
+    seen = measure_simulated(predictor, validation, executor.map(simulated_patient, validation), _tell)
+    card = calibrate(card, seen, f"simulated patients, seeds {validation.start} to {validation.stop - 1}")
+    write_outcomes(folder / "validation.csv", card, seen)
+    patients = executor.map(partial(simulated_patient, head=TEST_HEAD), test)
+    unseen = measure_simulated(predictor, test, patients, _tell)
+    write_outcomes(folder / "test.csv", card, unseen)
+    plot_calibration(folder, *graded_outcomes(card, unseen), card.threshold)
+    measured_on = (
+        f"{len(test)} patients of the simulated test set {TEST_SHA256[:12]}, seeds {test.start} to "
+        f"{test.stop - 1}, on an anatomy never trained on"
+    )
+    metrics = metrics_of(card, unseen, measured_on)
+    return save_checkpoint(folder, network, card.model_copy(update={"metrics": metrics}))
+
+
+def _tell(outcome: Outcome) -> None:
+    probability = outcome.prediction.probability
+    _log.info("%d %s %s: %.3f", outcome.seed, outcome.grade or "none", outcome.form, probability)
+
+
+def main() -> None:
+    """Read from the command line what to assess."""
+    parser = argparse.ArgumentParser(
+        prog="python -m model.assessment.simulated", description="Assess a checkpoint on simulated patients."
+    )
+    parser.add_argument("--start", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder the complete checkpoint is written to"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="seed of its training")
+    parser.add_argument("--validation", type=int, default=60, help="simulated patients that calibrate")
+    parser.add_argument("--test", type=int, default=len(TEST_SEEDS), help="patients of the test set")
+    parser.add_argument("--processes", type=int, default=2, help="processes that simulate")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    seeds = validation_seeds(arguments.seed, arguments.validation), TEST_SEEDS[: arguments.test]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.processes, context, torch.set_num_threads, (1,)) as executor:
+        card = assess(arguments.start, arguments.out, *seeds, executor)
+    for metric in card.metrics:
+        _log.info("%s %.3f (%.3f to %.3f)", metric.name, metric.value, metric.low, metric.high)
+
+
+if __name__ == "__main__":
+    main()
