@@ -69,7 +69,11 @@ def measure_simulated(
 
 
 def calibrate(card: Card, outcomes: Sequence[Outcome], measured_on: str) -> Card:
-    """Give the card with calibration and gates measured on these patients, graded without either."""
+    """Give the card with calibration and gates measured on these patients, graded without either.
+
+    A tumour that lies outside the slices shown says nothing of what can be seen, and is left out.
+    """
+    outcomes = [each for each in outcomes if each.grade is None or each.scores is not None]
     fitted = fit_judgement(
         [each.prediction for each in outcomes],
         [each.statistics for each in outcomes],
