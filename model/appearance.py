@@ -75,7 +75,7 @@ def reorder(features: Sequence[float], order: Sequence[int]) -> tuple[float, ...
 def rescale(features: Sequence[float], random: np.random.Generator) -> tuple[float, ...]:
     """Give the features of the same stack with brightness and contrast of each channel varied.
 
-    As much as training varies them: to the network what comes out is as usual as the patient itself.
+    No more than training varies them: to the network what comes out is as usual as the patient itself.
     """
     brain, quantiles, details, pairs = _parts(features)
     gain, offset = random.uniform(*_GAINS, (len(Contrast), 1)), random.uniform(*_OFFSETS, (len(Contrast), 1))

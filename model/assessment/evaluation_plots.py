@@ -12,13 +12,11 @@ from scipy import stats
 from model.assessment.evaluation import BLANKED_NAME, CHECKPOINT_NAME, MIRRORED_NAME, Evaluation
 from model.assessment.evaluation_measure import Measured, Picture
 from model.metrics import (
+    Estimate,
     Flags,
     Numbers,
     RiskCoverage,
     calibration_bins,
-    calibration_error,
-    interval_over_patients,
-    risk_coverage,
     roc_curve,
 )
 
@@ -46,19 +44,25 @@ def plot_evaluation(
     warning = "TRAINING FIGURE" if evaluation.seen else None
     with _page(folder / ROC, warning) as axes:
         _draw_roc(axes, evaluation, values, is_hgg, threshold)
-    plot_calibration(folder, probability, is_hgg, threshold, warning)
+    ece = evaluation.checkpoint.estimates["ECE"]
+    plot_calibration(folder, probability, is_hgg, ece, evaluation.risk_coverage, warning)
     if measured.pictures:
         contact_sheet(measured.pictures).savefig(folder / ATTENTION)
 
 
 def plot_calibration(
-    folder: Path, probability: Numbers, is_hgg: Flags, threshold: float, warning: str | None = None
+    folder: Path,
+    probability: Numbers,
+    is_hgg: Flags,
+    ece: Estimate,
+    curve: RiskCoverage,
+    warning: str | None = None,
 ) -> None:
     """Write how far probabilities can be trusted: the reliability diagram, and risk against coverage."""
     with _page(folder / RELIABILITY, warning) as axes:
-        _draw_reliability(axes, probability, is_hgg)
+        _draw_reliability(axes, probability, is_hgg, ece)
     with _page(folder / RISK, warning) as axes:
-        _draw_risk(axes, risk_coverage(probability, is_hgg, threshold))
+        _draw_risk(axes, curve)
 
 
 @contextmanager
@@ -133,13 +137,12 @@ def _draw_roc(
     )
 
 
-def _draw_reliability(axes: Axes, probability: Numbers, is_hgg: Flags) -> None:
+def _draw_reliability(axes: Axes, probability: Numbers, is_hgg: Flags, error: Estimate) -> None:
     bins = calibration_bins(probability, is_hgg)
     counts = zip((bins.share * bins.patients).round().astype(int), bins.patients.astype(int), strict=True)
     limits = [stats.binomtest(int(k), int(n)).proportion_ci(method="wilson") for k, n in counts]
     bars = np.abs(np.array([[each.low, each.high] for each in limits]).T - bins.share)
     axes.plot([0, 1], [0, 1], "--", color=_PALE, linewidth=1, label="calibrated")
-    error = interval_over_patients(calibration_error, probability, is_hgg)
     axes.errorbar(
         bins.probability,
         bins.share,

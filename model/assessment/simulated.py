@@ -24,6 +24,7 @@ from model.assessment.simulated_outcomes import (
 )
 from model.card import Card
 from model.checkpoint import load_checkpoint, save_checkpoint
+from model.metrics import Estimate, risk_coverage
 from model.predict import Predictor
 from model.simulation.samples import simulated_patient
 from model.simulation.simulated_cohort import TEST_HEAD, TEST_SEEDS, TEST_SHA256, validation_seeds
@@ -46,12 +47,14 @@ def assess(start: Path, folder: Path, validation: range, test: range, executor: 
     patients = executor.map(partial(simulated_patient, head=TEST_HEAD), test)
     unseen = measure_simulated(predictor, test, patients, _tell)
     write_outcomes(folder / "test.csv", card, unseen)
-    plot_calibration(folder, *graded_outcomes(card, unseen), card.threshold)
     measured_on = (
         f"{len(test)} patients of the simulated test set {TEST_SHA256[:12]}, seeds {test.start} to "
         f"{test.stop - 1}, on an anatomy never trained on"
     )
     metrics = metrics_of(card, unseen, measured_on)
+    probability, is_hgg = graded_outcomes(card, unseen)
+    [ece] = [Estimate(each.value, each.low, each.high) for each in metrics if each.name == "ECE"]
+    plot_calibration(folder, probability, is_hgg, ece, risk_coverage(probability, is_hgg, card.threshold))
     return save_checkpoint(folder, network, card.model_copy(update={"metrics": metrics}))
 
 
