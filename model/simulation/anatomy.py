@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional
 
-from model.simulation.fields import Grid, resize, sample
+from model.simulation.fields import Grid, resize, sample, transform
 from model.simulation.signal import Tissue
 from model.simulation.template import TEMPLATE_SCALE, Template
 
@@ -30,7 +30,7 @@ def random_warp(rng: np.random.Generator, grid: Grid, atrophy: float) -> Tensor:
     `atrophy` (0-1) widens the ventricles.
     """
     linear = random_rotation(rng, 3.0) @ np.diag(TEMPLATE_SCALE + rng.normal(0, 0.035, 3))
-    moved = torch.einsum("ab,bijk->aijk", torch.from_numpy(linear).float(), grid.positions())
+    moved = transform(linear, grid.positions())
     offset = moved - _VENTRICLES_MM
     near = torch.exp(-offset.square().sum(dim=0) / (2 * 24.0**2))
     warped = moved - (0.45 * atrophy - 0.08) * near * offset

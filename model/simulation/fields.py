@@ -54,6 +54,16 @@ class Grid:
         return i, j, k
 
 
+def transform(matrix: npt.ArrayLike, vectors: Tensor) -> Tensor:
+    """Multiply each of the vectors, float32 (3, …), by a matrix (3, 3).
+
+    Written out, since BLAS may round the same product differently from one call to the next.
+    """
+    x, y, z = vectors
+    rows = np.asarray(matrix, dtype=np.float64).tolist()
+    return torch.stack([x * a + y * b + z * c for a, b, c in rows])
+
+
 def resize(field: Tensor, shape: Shape) -> Tensor:
     """Trilinear, corner to corner: (channel, …) → (channel, *shape)."""
     return functional.interpolate(field[None], shape, mode="trilinear", align_corners=True)[0]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from model.grade import Grade
 from model.simulation.anatomy import random_rotation
-from model.simulation.fields import Grid, Vector, sample
+from model.simulation.fields import Grid, Vector, sample, transform
 from model.simulation.signal import RELAXATION_3T, Relaxation, Tissue
 from model.simulation.template import Template
 
@@ -95,8 +95,7 @@ class Focus:
 
     def distance_mm(self, positions_mm: Tensor) -> Tensor:
         """About the distance from the smooth outline, negative inside: (3, …) → (…)."""
-        shape = torch.from_numpy(self.shape).float()
-        mapped = torch.einsum("ab,bijk->aijk", shape, self.offset_mm(positions_mm))
+        mapped = transform(self.shape, self.offset_mm(positions_mm))
         away: Tensor = torch.linalg.vector_norm(mapped, dim=0)
         return away - self.radius_mm
 

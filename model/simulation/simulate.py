@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from model.grade import Contrast, Grade
 from model.simulation.anatomy import WARP_STEP, Anatomy, build_anatomy, random_rotation, random_warp
-from model.simulation.fields import Grid, Shape, Vector, resize, sample
+from model.simulation.fields import Grid, Shape, Vector, resize, sample, transform
 from model.simulation.growth import grow
 from model.simulation.lesion import Enhancement, Form, Lesion, draw_lesion, push, relaxations
 from model.simulation.signal import Protocol, Relaxation, Tissue, nulling_ti
@@ -80,9 +80,9 @@ def simulate_case(
 ) -> SimulatedCase:
     """Draw a head, with a tumour where a grade is given, and image it four times.
 
-    The same arguments give the same case. `spacing_mm` (i, j, k) fixes the voxels of every series, else they
-    are drawn: 0.86–1.0 mm in plane, slices 2–5 mm apart. `brain_only` leaves the skull out, 0 outside.
-    `form` and `enhancement` fix what else is drawn by grade.
+    The same arguments give the same case, but for rounding. `spacing_mm` (i, j, k) fixes the voxels of every
+    series, else they are drawn: 0.86–1.0 mm in plane, slices 2–5 mm apart. `brain_only` leaves the skull
+    out, 0 outside. `form` and `enhancement` fix what else is drawn by grade.
     """
     rng = np.random.default_rng(seed)
     with torch.inference_mode():
@@ -247,8 +247,8 @@ def _through_slices(images: Tensor, grid: Grid, slices: _Slices) -> Tensor:
         pool = functional.avg_pool3d
         images = pool(images[None], (1, 1, width), 1, (0, 0, width // 2), count_include_pad=False)[0]
     index = Grid(slices.shape, np.zeros(3)).positions()
-    affine = torch.from_numpy(slices.affine).float()
-    places = torch.einsum("ab,bijk->aijk", affine[:3, :3], index) + affine[:3, 3].view(3, 1, 1, 1)
+    origin = torch.from_numpy(slices.affine[:3, 3]).float().view(3, 1, 1, 1)
+    places = transform(slices.affine[:3, :3], index) + origin
     return sample(images, grid, places)
 
 
