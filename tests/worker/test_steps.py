@@ -61,6 +61,8 @@ def few_slices(monkeypatch):
 class InProcess:
     """The network in this process: what `worker.study.inference` runs in a child."""
 
+    device = "cpu"
+
     def __init__(self, predictor):
         self.predictor = predictor
 

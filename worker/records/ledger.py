@@ -67,6 +67,27 @@ def claim_job(
     return Claim(job_id, state, row.fence)
 
 
+def jobs_waiting_beside(session: Session, job_id: int, state: JobState, limit: int) -> Sequence[int]:
+    """Up to `limit` other jobs that wait for this step, oldest first, none where one has failed at it.
+
+    What has failed is tried by itself, so that it can take no other with it a second time.
+    """
+    first = select(Job.attempts).where(Job.id == job_id).scalar_subquery()
+    return session.scalars(
+        select(Job.id)
+        .where(
+            Job.id != job_id,
+            Job.state == state,
+            Job.attempts == 0,
+            first == 0,
+            Job.lease_until.is_(None),
+            or_(Job.not_before.is_(None), Job.not_before <= func.now()),
+        )
+        .order_by(Job.id)
+        .limit(limit)
+    ).all()
+
+
 def renew_lease(session: Session, claim: Claim, lease: timedelta) -> None:
     """Keep the claim for another lease; raises StaleClaimError where it is lost."""
     _write_back(session, claim, lease_until=func.now() + lease)

@@ -32,7 +32,7 @@ from model.space.volume import Volume, load_volume, save_volume
 from worker.study.confirming import Checks, check_contrasts
 
 if TYPE_CHECKING:
-    from model.predict import Predictor
+    from model.predict import Prediction, Predictor
 
 PIPELINE_VERSION = "5"
 """Part of a result's identity: raise it when a change here can change a grade or a report."""
@@ -129,7 +129,18 @@ def _converted(files: Sequence[Path], output: Path) -> Volume | None:
 
 def grade(prepared: Path, predictor: "Predictor", folder: Path) -> GradePrediction:
     """Grade `prepared`/stack.npz; leaves `folder`/prediction.json and `folder`/attention.nii."""
-    prediction = predictor.predict(Stack.load(prepared / "stack.npz"))
+    prediction = predictor.predict(load_stack(prepared))
+    save_prediction(prediction, folder)
+    return prediction.grade_prediction
+
+
+def load_stack(prepared: Path) -> Stack:
+    """Load what `prepare` left for the network."""
+    return Stack.load(prepared / "stack.npz")
+
+
+def save_prediction(prediction: "Prediction", folder: Path) -> None:
+    """Write `folder`/prediction.json and `folder`/attention.nii, graded now."""
     save_volume(prediction.attention, folder / "attention.nii")
     text = {
         "prediction": asdict(prediction.grade_prediction),
@@ -137,7 +148,6 @@ def grade(prepared: Path, predictor: "Predictor", folder: Path) -> GradePredicti
         "graded_at": datetime.now(UTC).astimezone().isoformat(),
     }
     (folder / "prediction.json").write_text(json.dumps(text))
-    return prediction.grade_prediction
 
 
 def load_graded(prepared: Path, folder: Path) -> tuple[Graded, dict[Contrast, Volume]]:

@@ -60,7 +60,9 @@ def open_reader(name: str, settings: Settings) -> Reader:
     Raises `CheckpointError`.
     """
     folder = find_checkpoint(name, settings.data_folder).folder
-    return Reader(verify(folder), Inference(folder, settings.device, settings.inference_timeout))
+    return Reader(
+        verify(folder), Inference(folder, settings.device, settings.inference_timeout, settings.precision)
+    )
 
 
 def jobs_to_read(
