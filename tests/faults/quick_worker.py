@@ -21,7 +21,9 @@ from model.space.volume import Volume, save_volume
 
 
 class DigestGrader:
-    """The same stack has the same grade."""
+    """The same stack has the same grade. Studies that wait come together, as they do to a GPU."""
+
+    device = "cuda:0"
 
     def grade(self, prepared: Path, folder: Path) -> None:
         stack = Stack.load(prepared / "stack.npz")
