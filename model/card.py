@@ -163,7 +163,7 @@ class Card(_Frozen):
 
 def default_checkpoint_folder() -> Path:
     """Give the folder of the checkpoint that ships with the package."""
-    return Path(__file__).parent / "checkpoints" / "simulated-v2"
+    return Path(__file__).parent / "checkpoints" / "simulated-v3"
 
 
 def read_card(folder: Path) -> Card:
