@@ -172,7 +172,9 @@ class HalfNetwork:
     with bf16, its attention within 0.02 and 0.1. What is too large for 16 bits goes through in fp32.
     """
 
-    def __init__(self, network: AttentionVGG16, device: torch.device, precision: Precision) -> None:
+    def __init__(
+        self, network: Callable[[Tensor], NetworkOutput], device: torch.device, precision: Precision
+    ) -> None:
         """Take a network that is on `device` in evaluation mode."""
         self._network, self._device, self._type = network, device, _TYPES[precision]
 

@@ -9,7 +9,9 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import psutil
@@ -114,6 +116,11 @@ def test_a_child_that_dies_takes_all_that_it_has_in_hand(warm, prepared, tmp_pat
     graded(warm, prepared, tmp_path, "after")
 
 
+def named(number: int, stack: Any = None) -> Any:
+    """A study whose stack is a word."""
+    return inference_child._Study(number, Path(), stack)
+
+
 class Suspicious:
     """Predicts stacks, and fails at all where one of them is bad."""
 
@@ -129,24 +136,24 @@ class Suspicious:
 
 def test_a_bad_stack_fails_alone():
     error = ValueError("x")
-    predictor = Suspicious(error)
-    studies = [inference_child._Study(n, None, stack) for n, stack in enumerate(["a", "bad", "b"], 1)]
+    predictor: Any = Suspicious(error)
+    studies = [named(number, stack) for number, stack in enumerate(["a", "bad", "b"], 1)]
     assert inference_child._predict(predictor, studies) == ["of a", error, "of b"]
     assert predictor.asked == [["a", "bad", "b"], ["a"], ["bad"], ["b"]]
 
 
 def test_a_lost_accelerator_is_not_tried_again():
-    predictor = Suspicious(torch.AcceleratorError("lost"))
-    studies = [inference_child._Study(n, None, stack) for n, stack in enumerate(["a", "bad"], 1)]
+    predictor: Any = Suspicious(torch.AcceleratorError("lost"))
+    studies = [named(number, stack) for number, stack in enumerate(["a", "bad"], 1)]
     with pytest.raises(torch.AcceleratorError):
         inference_child._predict(predictor, studies)
     assert len(predictor.asked) == 1
 
 
 def test_no_more_stacks_together_than_memory_is_meant_for():
-    waiting = SimpleQueue()
+    waiting: SimpleQueue[Any] = SimpleQueue()
     for number in range(inference_child._TOGETHER + 3):
-        waiting.put(inference_child._Study(number, None, None))
+        waiting.put(named(number))
     waiting.put(None)
     first = inference_child._waiting(waiting)
     assert [study.number for study in first] == list(range(inference_child._TOGETHER - 1))

@@ -61,10 +61,17 @@ class DemoCase:
 
 CASES: Sequence[DemoCase] = (
     DemoCase("high-grade glioma", Grade.HGG, 900_001, enhancement="ring"),
-    DemoCase("low-grade glioma", Grade.LGG, 900_002),
+    DemoCase("low-grade glioma", Grade.LGG, 900_002, enhancement="none"),
     DemoCase("names that mislead", Grade.HGG, 900_003, headers=MISLEADING, enhancement="ring"),
     DemoCase("no T1 post-contrast", Grade.HGG, 900_004, JobState.NOT_GRADABLE, first=("flair", "t1", "t2")),
-    DemoCase("last series comes late", Grade.LGG, 900_005, first=("flair", "t1", "t2"), late=("t1ce",)),
+    DemoCase(
+        "last series comes late",
+        Grade.LGG,
+        900_005,
+        first=("flair", "t1", "t2"),
+        late=("t1ce",),
+        enhancement="none",
+    ),
 )
 
 
