@@ -1,6 +1,7 @@
 """The child that grades: kept warm, killed when it hangs, replaced when it dies."""
 
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -11,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, BinaryIO, cast
+from unittest.mock import Mock
 
 import numpy as np
 import psutil
@@ -28,6 +30,7 @@ from worker.study.inference import (
     InferenceLostError,
     InferenceTimeoutError,
     InferenceUnavailableError,
+    Reply,
 )
 
 LONG = timedelta(minutes=2)
@@ -148,6 +151,33 @@ def test_a_lost_accelerator_is_not_tried_again():
     with pytest.raises(torch.AcceleratorError):
         inference_child._predict(predictor, studies)
     assert len(predictor.asked) == 1
+
+
+class Said(inference_child._Answers):
+    """Answers kept in place of sent."""
+
+    def __init__(self):
+        super().__init__(io.BytesIO())
+        self.said: dict[int, tuple[Reply, str]] = {}
+
+    def say(self, number, reply, detail=""):
+        self.said[number] = (reply, detail)
+
+
+def test_an_accelerator_lost_while_it_grades_gives_back_all_that_is_in_hand(prepared, tmp_path):
+    predictor: Any = Suspicious(torch.AcceleratorError("lost"))
+    predictor.predict_together = Mock(side_effect=predictor.error)
+    question = {"prepared": str(prepared), "folder": str(tmp_path)}
+    answers, end = Said(), threading.Event()
+
+    def questions():
+        yield from (json.dumps({"number": number, **question}) for number in (1, 2))
+        end.wait()
+
+    assert inference_child._serve(predictor, cast("BinaryIO", questions()), answers) == 1
+    end.set()
+    in_hand = len(predictor.predict_together.call_args.args[0])
+    assert list(answers.said.values()) == [(Reply.UNAVAILABLE, "AcceleratorError")] * in_hand
 
 
 def test_no_more_stacks_together_than_memory_is_meant_for():
