@@ -117,8 +117,8 @@ class Predictor:
         With majority vote the probability is the share of slices called HGG, each of one weight.
         """
         size = (INPUT_SIZE, INPUT_SIZE)
-        attention = functional.interpolate(a3, size, mode="bilinear", align_corners=False)[:, 0]
-        attention *= torch.from_numpy(stack.mask)
+        mask = torch.from_numpy(stack.mask)
+        attention = functional.interpolate(a3, size, mode="bilinear", align_corners=False)[:, 0] * mask
         margins = (logits[:, _HGG].double() - logits[:, 1 - _HGG].double()).numpy()
         probabilities = Platt(self.card.temperature, self.card.bias).probabilities(margins)
         weights = slice_weights(attention.sum(dim=(1, 2), dtype=torch.float64).numpy())
