@@ -2,6 +2,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# how long an example takes says more of the machine than of the code
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 REAL_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 

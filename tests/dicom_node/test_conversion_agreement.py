@@ -51,7 +51,7 @@ def placed_volumes(draw: st.DrawFn) -> Volume:
     return Volume(array, affine)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(volume=placed_volumes(), order=st.randoms())
 def test_whatever_its_orientation_a_series_becomes_the_volume_it_was_made_of(volume, order) -> None:
     with TemporaryDirectory() as folder:

@@ -173,13 +173,13 @@ def test_a_command_names_the_object_it_sends() -> None:
         assert caught.value.status is StoreStatus.DATASET_MISMATCH
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.binary(max_size=400), st.sampled_from([*WHOLE, JPEG2000Lossless]))
 def test_any_bytes_are_refused_and_nothing_else(body: bytes, transfer_syntax: str) -> None:
     refused(body, transfer_syntax)
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_damaged_object_is_refused_or_still_has_uids(data: st.DataObject) -> None:
     transfer_syntax = data.draw(st.sampled_from(list(WHOLE)))

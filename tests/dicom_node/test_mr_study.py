@@ -42,7 +42,7 @@ def volumes(draw: st.DrawFn) -> Volume:
     return Volume(array.astype(np.float32), affine)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(volume=volumes())
 def test_a_volume_comes_back_from_dicom_as_it_was(
     volume: Volume, study_header: StudyHeader, tmp_path_factory: pytest.TempPathFactory

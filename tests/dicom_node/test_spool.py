@@ -70,7 +70,7 @@ def test_a_stored_object_is_a_dicom_file_with_the_bytes_as_received(spool: Spool
     assert list(spool.entries()) == [entry]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(payloads=st.lists(st.binary(max_size=64), max_size=8))
 def test_an_object_is_its_bytes(spool: Spool, root: Path, payloads: list[bytes]) -> None:
     for payload in payloads:

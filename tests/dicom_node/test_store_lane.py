@@ -139,7 +139,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 places = st.lists(st.integers(0, 10**6), max_size=4)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.tuples(places, places, places), together=st.lists(st.booleans(), min_size=12, max_size=12))
 def test_any_cut_into_fragments_pdus_and_segments_is_the_same_object(
     scp: StorageScp,

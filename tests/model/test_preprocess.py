@@ -95,7 +95,7 @@ def test_a_turned_head_is_turned_back(volumes, prepared):
     assert mean_displacement_mm(moved, prepared.record.to_atlas[Contrast.T1CE]) < 4
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(
     st.sampled_from(list(Contrast)),
     st.sampled_from(list(permutations(range(3)))),
@@ -109,7 +109,7 @@ def test_the_order_in_which_voxels_are_stored_does_not_matter(
     assert np.allclose(again.arrays[contrast], placed.arrays[contrast], atol=1e-2, equal_nan=True)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(st.sampled_from(list(Contrast)), st.floats(0.01, 1000))
 def test_a_scanner_s_gain_does_not_matter(volumes, brain, to_atlas, contrast, gain):
     scaled = Volume(volumes[contrast].array * np.float32(gain), volumes[contrast].affine)

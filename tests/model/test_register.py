@@ -31,7 +31,7 @@ angles = st.tuples(*[st.floats(-20, 20)] * 3)
 shifts = st.tuples(*[st.floats(-20, 20)] * 3)
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=4, derandomize=True)
 @given(angles, shifts)
 def test_known_offsets_are_recovered(t1ce, flair, degrees, shift_mm):
     truth = rigid(degrees, shift_mm)

@@ -57,7 +57,7 @@ def test_the_mirror_image_hides_the_tumour(case):
     assert array[level][tumour[level]].std() > 0.2
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(*[st.integers(0, 39)] * 3), min_size=1, max_size=4))
 def test_distance_agrees_with_its_definition(places):
     tumour = np.zeros((40, 40, 40), bool)

@@ -251,7 +251,7 @@ def test_a_name_that_a_power_cut_took_is_no_loss(sessions, spool):
 
 
 @given(order=st.permutations(range(8)))
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_25_no_interleaving_of_two_studies_mixes_them(sessions, spool, order):
     """Same name, same series numbers, two patients: each instance ends in its own patient's study.
 

@@ -154,7 +154,7 @@ def act(session, action, job, held):
 
 
 @given(actions=ACTIONS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_happens_states_never_go_back(sessions, job_id, actions):
     """Any order of claims, losses, failures and moves: states follow the table, the fence only rises."""
     with sessions.begin() as session:
