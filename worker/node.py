@@ -31,6 +31,11 @@ class Node:
     audit: AuditSpool
 
 
+def checkpoint_in_use(settings: Settings) -> Path:
+    """Folder of the checkpoint that workers started now would grade with. Raises `CheckpointError`."""
+    return settings.checkpoint_folder or chosen_checkpoint(settings.data_folder)
+
+
 def open_node(settings: Settings) -> Node:
     """Open what a worker needs; fails closed on a wrong checkpoint, data folder or missing service.
 
@@ -38,7 +43,7 @@ def open_node(settings: Settings) -> Node:
     """
     if settings.database_url is None:
         raise MissingServiceError("set GLIOGRADE_DATABASE_URL, or let `gliograde up` start everything")
-    checkpoint_folder = settings.checkpoint_folder or chosen_checkpoint(settings.data_folder)
+    checkpoint_folder = checkpoint_in_use(settings)
     installation = open_installation(settings.data_folder)
     engine = create_ledger_engine(settings.database_url.get_secret_value())
     return Node(

@@ -17,13 +17,14 @@ from dicom_node.peers.scu import Destination
 from dicom_node.peers.stand_in_pacs import StandInPacs
 from dicom_node.peers.stow import WebDestination
 from dicom_node.settings import AllowedPeer
-from model.card import default_checkpoint_folder
+from model.card import WEIGHTS_NAME, default_checkpoint_folder
 from tests.command import gliograde
 from tests.dicom_node.web_server import WebServer
 from tests.worker.deliveries import destination
 from tests.worker.test_indexing import freeze_now, make_study
 from worker.answers.findings import Verdict
 from worker.answers.tables import findings_page
+from worker.checkpoints import SHIPPED, Choice, checkpoints_folder
 from worker.commands import doctor_ledger
 from worker.commands.doctor import examine, is_well
 from worker.records.database import DestinationState, Job
@@ -193,13 +194,32 @@ def test_a_folder_that_cannot_be_written_to_is_a_failure(make_settings, monkeypa
 def test_weights_that_are_not_their_cards_are_a_failure(make_settings, tmp_path):
     folder = tmp_path / "checkpoint"
     shutil.copytree(default_checkpoint_folder(), folder)
-    with (folder / "model.safetensors").open("r+b") as file:
+    damage(folder)
+    finding = found(make_settings(checkpoint_folder=folder))["checkpoint"]
+    assert (finding.verdict, "SHA-256" in finding.detail) == (Verdict.FAILED, True)
+
+
+def test_the_weights_looked_at_are_those_that_model_use_chose(make_settings):
+    settings = make_settings()
+    folder = checkpoints_folder(settings.data_folder) / "site"
+    shutil.copytree(default_checkpoint_folder(), folder)
+    damage(folder)
+    assert found(settings)["checkpoint"].verdict is Verdict.OK
+    choice = Choice(in_use="site", previous=SHIPPED)
+    (folder.parent / "in-use.json").write_text(choice.model_dump_json())
+    finding = found(settings)["checkpoint"]
+    assert (finding.verdict, str(folder) in finding.detail) == (Verdict.FAILED, True)
+    (folder.parent / "in-use.json").write_text("{")
+    assert "choose again" in found(settings)["checkpoint"].detail
+
+
+def damage(folder):
+    """Turn a bit of the weights."""
+    with (folder / WEIGHTS_NAME).open("r+b") as file:
         file.seek(5000)
         byte = file.read(1)
         file.seek(5000)
         file.write(bytes([byte[0] ^ 1]))
-    finding = found(make_settings(checkpoint_folder=folder))["checkpoint"]
-    assert (finding.verdict, "SHA-256" in finding.detail) == (Verdict.FAILED, True)
 
 
 def test_a_gpu_is_missed_only_where_it_is_asked_for(make_settings, monkeypatch):

@@ -19,9 +19,10 @@ from sqlalchemy.exc import OperationalError
 from dicom_node.peers.scu import AssociationError, Destination, ScuError
 from dicom_node.peers.sending import echo
 from dicom_node.peers.stow import WebDestination
-from model.card import CheckpointError, default_checkpoint_folder, verify
+from model.card import CheckpointError, verify
 from worker.answers.findings import Finding, Verdict, failed, ok, warning
 from worker.commands.doctor_ledger import examine_ledger
+from worker.node import checkpoint_in_use
 from worker.running.embedded import EmbeddedServerError
 from worker.running.services import open_database, open_engine
 from worker.settings import Settings
@@ -104,7 +105,7 @@ def _disk_space(settings: Settings) -> Iterator[Finding]:
 
 def _checkpoint(settings: Settings) -> Finding:
     try:
-        card = verify(settings.checkpoint_folder or default_checkpoint_folder())
+        card = verify(checkpoint_in_use(settings))
     except CheckpointError as error:
         return failed("checkpoint", str(error), "no worker starts until the checkpoint is as its card says")
     note = f"; {card.training_statement}" if card.is_simulated else ""

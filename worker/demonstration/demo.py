@@ -20,11 +20,12 @@ from dicom_node.peers.scu import Destination
 from dicom_node.peers.stand_in_pacs import StandInPacs, StoredInstance
 from dicom_node.quiet import silence_libraries
 from dicom_node.settings import AllowedPeer
-from model.card import default_checkpoint_folder, read_card
+from model.card import read_card
 from worker.demonstration.demo_cases import CASES, ScannedStudy, scan_all, scanner_pool
 from worker.demonstration.demo_output import export_study
 from worker.demonstration.demo_study import DemoStudy
 from worker.demonstration.demo_table import render_demo
+from worker.node import checkpoint_in_use
 from worker.records.queries import study_standings
 from worker.running.processes import Processes
 from worker.running.services import open_engine, run_services
@@ -86,7 +87,7 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
             port=settings.dicom_port,
             calling_ae_title=SCANNER,
         )
-        statement = read_card(settings.checkpoint_folder or default_checkpoint_folder()).training_statement
+        statement = read_card(checkpoint_in_use(settings)).training_statement
         with ThreadPoolExecutor(2) as scanner, Live(console=console, refresh_per_second=4) as live:
             _run(
                 studies,
