@@ -1,7 +1,7 @@
 """Settings of the receiving side, read once at a composition root and handed down frozen.
 
 Sources, first wins: environment variables `GLIOGRADE_…`, then files named by `GLIOGRADE_…_FILE` (for
-secrets), then the TOML file named by `GLIOGRADE_SETTINGS`.
+secrets), then the TOML file named by `GLIOGRADE_SETTINGS`, which may name no setting that there isn't.
 """
 
 import os
@@ -21,15 +21,17 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    TomlConfigSettingsSource,
 )
 
 from dicom_node.logs import LogFormat
 from dicom_node.named_files import NamedFilesSource
+from dicom_node.settings_file import read_settings_file
 from dicom_node.tls import TlsFiles
+from dicom_node.worker_settings import WORKER_SETTINGS
 
 
 def _seconds(value: object) -> object:
@@ -185,8 +187,24 @@ class NodeSettings(BaseSettings):
             NamedFilesSource(settings_cls),
         )
         if path := os.environ.get("GLIOGRADE_SETTINGS"):
-            sources = (*sources, TomlConfigSettingsSource(settings_cls, toml_file=Path(path)))
+            known = settings_cls.model_fields.keys() | WORKER_SETTINGS
+            sources = (*sources, InitSettingsSource(settings_cls, read_settings_file(Path(path), known)))
         return sources
+
+
+def unknown_variables(settings: NodeSettings) -> list[str]:
+    """Names of environment variables that look like a setting and are none.
+
+    Not refused: others name variables too, as Kubernetes does after each service beside ours.
+    """
+    names = {name.upper() for name in os.environ if name.upper().startswith("GLIOGRADE_")}
+    services = tuple(
+        f"{name.removesuffix('_SERVICE_HOST')}_" for name in names if name.endswith("_SERVICE_HOST")
+    )
+    fields = [f"GLIOGRADE_{field}".upper() for field in type(settings).model_fields]
+    known = {"GLIOGRADE_SETTINGS", "GLIOGRADE_TOML", *fields, *(f"{field}_FILE" for field in fields)}
+    nested = tuple(f"{field}__" for field in fields)
+    return sorted(name for name in names - known if not name.startswith((*services, *nested)))
 
 
 def settings_line(error: ValidationError | SettingsError) -> str:

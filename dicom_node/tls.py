@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pydantic import ConfigDict
+
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2; those of 1.3 are all right as they are."""
 
@@ -17,6 +19,8 @@ class TlsError(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
     """PEM files: our certificate with its chain, its private key unencrypted, and the authority of peers."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     certificate: Path
     key: Path

@@ -1,4 +1,7 @@
-"""The table of docs/settings.md, from the settings themselves; `python -m tests.settings_page` writes it."""
+"""What follows from the settings themselves; `python -m tests.settings_page` writes it.
+
+It is the table of docs/settings.md, and the names that the receiver passes over in the file.
+"""
 
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +12,7 @@ from dicom_node.settings import NodeSettings
 from worker.settings import Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
+NAMES = Path(__file__).parent.parent / "dicom_node" / "worker_settings.py"
 
 
 def split_page() -> tuple[str, str, str]:
@@ -20,9 +24,22 @@ def split_page() -> tuple[str, str, str]:
 
 def table() -> str:
     """One row for each setting: those that the node reads, then those that the rest reads too."""
-    own = [name for name in Settings.model_fields if name not in NodeSettings.model_fields]
-    rows = [_row(name, Settings.model_fields[name]) for name in (*NodeSettings.model_fields, *own)]
+    rows = [_row(name, Settings.model_fields[name]) for name in (*NodeSettings.model_fields, *_own())]
     return "\n".join(("| setting | default | what it is |", "|---|---|---|", *rows))
+
+
+def names() -> str:
+    """The module that tells the receiver which settings are not its own."""
+    listed = "".join(f'        "{name}",\n' for name in _own())
+    return (
+        '"""Settings that only workers read, which the receiver finds in the same file.\n\n'
+        'Written by `python -m tests.settings_page`.\n"""\n\n'
+        f"WORKER_SETTINGS = frozenset(\n    {{\n{listed}    }}\n)\n"
+    )
+
+
+def _own() -> list[str]:
+    return [name for name in Settings.model_fields if name not in NodeSettings.model_fields]
 
 
 def _row(name: str, field: FieldInfo) -> str:
@@ -54,3 +71,4 @@ def _duration(value: timedelta) -> str:
 if __name__ == "__main__":
     before, _, after = split_page()
     PAGE.write_text(before + table() + after)
+    NAMES.write_text(names())

@@ -14,7 +14,7 @@ from dicom_node.reading.site_rules import SiteRule
 from dicom_node.receiving.spool import Spool
 from dicom_node.settings import AllowedPeer
 from dicom_node.tls import TlsFiles
-from tests.settings_page import split_page, table
+from tests.settings_page import NAMES, names, split_page, table
 from tests.worker.samples import make_header, spool_object
 from worker.cli import app
 
@@ -77,6 +77,10 @@ def test_the_handbook_has_a_row_for_each_line_of_the_doctor():
 def test_the_settings_page_holds_every_setting_with_its_default_and_description():
     _, found, _ = split_page()
     assert found == table(), "write it anew: python -m tests.settings_page"
+
+
+def test_the_receiver_knows_the_names_of_the_settings_that_are_not_its_own():
+    assert NAMES.read_text() == names(), "write it anew: python -m tests.settings_page"
 
 
 def test_the_settings_page_names_each_key_of_the_settings_that_are_tables():

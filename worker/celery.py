@@ -19,6 +19,7 @@ from celery.signals import (
     worker_shutdown,
 )
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from sqlalchemy.exc import OperationalError
 
 from dicom_node.audit import AuditSpool
@@ -97,7 +98,7 @@ def _make_app() -> Celery:
     hide_messages_of_tasks()
     try:
         settings = current_settings()
-    except ValidationError as error:
+    except (ValidationError, SettingsError) as error:
         sys.exit(settings_line(error))
     log_warnings(settings.log_format)
     made = Celery("gliograde", include=["worker.tasks"], amqp=EagerAMQP)

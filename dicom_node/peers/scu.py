@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ConfigDict
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
@@ -72,6 +73,9 @@ class Destination:
     `response_timeout`: how long one answer is waited for.
     `objects`: the kinds of object that it gets; images and report by default.
     """
+
+    # a key that the settings misspell is refused
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     name: str
     ae_title: str

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 import urllib3
+from pydantic import ConfigDict
 from pydicom import dcmread
 
 from dicom_node.peers.scu import (
@@ -56,6 +57,8 @@ class WebDestination:
     `basic_credentials_file` ("user:password") is read anew for each study. The others as in
     `scu.Destination`; `calling_ae_title` names us in the audit trail alone.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     name: str
     url: str

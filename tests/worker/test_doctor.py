@@ -85,6 +85,7 @@ def test_a_node_in_order_is_well(make_settings, sessions, tmp_path):
     assert [finding.check for finding in findings] == [
         "data folder",
         "disk space",
+        "settings",
         "checkpoint",
         "gpu",
         "allow-list",
@@ -124,6 +125,13 @@ def test_a_dicomweb_destination_is_asked_and_named_when_it_does_not_answer(make_
         assert (finding.verdict, "mend its URL" in finding.advice) == (Verdict.FAILED, True)
     finding = found(make_settings(destinations=(here,)))["destination web"]
     assert (finding.verdict, here.url in finding.detail) == (Verdict.FAILED, True)
+
+
+def test_a_variable_that_sets_nothing_is_named(make_settings, monkeypatch):
+    assert found(make_settings())["settings"].verdict is Verdict.OK
+    monkeypatch.setenv("GLIOGRADE_KEEP_DAYZ", "30")
+    finding = found(make_settings())["settings"]
+    assert (finding.verdict, "GLIOGRADE_KEEP_DAYZ" in finding.detail) == (Verdict.WARNING, True)
 
 
 def test_nobody_may_send_is_a_failure(make_settings):

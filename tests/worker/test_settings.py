@@ -10,7 +10,7 @@ from dicom_node.peers.scu import Destination
 from dicom_node.peers.stow import WebDestination
 from dicom_node.reading.site_rules import SiteRole, SiteRule
 from dicom_node.results.result_kind import ResultKind
-from dicom_node.settings import AllowedPeer, settings_line
+from dicom_node.settings import AllowedPeer, NodeSettings, settings_line, unknown_variables
 from worker.running.environment import to_environment
 from worker.settings import Settings
 
@@ -164,3 +164,65 @@ def test_what_is_wrong_with_a_destination_is_told(tmp_path, monkeypatch):
         with pytest.raises(ValidationError) as raised:
             Settings()
         assert told in settings_line(raised.value)
+
+
+@pytest.mark.parametrize("kind", [Settings, NodeSettings])
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("keep_dayz = 30\n[[peerz]]\nae_title = 'A'\n", "no setting: keep_dayz, peerz;"),
+        ("KEEP_DAYS = 30\n", "no setting: KEEP_DAYS;"),
+        ("keep_days =\n", "isn't TOML: Invalid value (at line 1"),
+    ],
+)
+def test_a_file_that_does_not_say_what_is_meant_is_refused(tmp_path, monkeypatch, kind, text, told):
+    path = tmp_path / "gliograde.toml"
+    path.write_text(text)
+    monkeypatch.setenv("GLIOGRADE_SETTINGS", str(path))
+    with pytest.raises(SettingsError) as raised:
+        kind()
+    assert str(path) in (line := settings_line(raised.value))
+    assert told in line
+
+
+@pytest.mark.parametrize("kind", [Settings, NodeSettings])
+def test_a_file_that_is_named_and_missing_is_refused(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("GLIOGRADE_SETTINGS", str(tmp_path / "absent.toml"))
+    with pytest.raises(SettingsError, match=r"absent\.toml, which GLIOGRADE_SETTINGS names, can't be read"):
+        kind()
+
+
+def test_a_misspelt_key_of_a_destination_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "gliograde.toml"
+    monkeypatch.setenv("GLIOGRADE_SETTINGS", str(path))
+    files = 'certificate = "c", key = "k", authority = "a"'
+    for text, told in (
+        ('ae_title = "A"\naddress = "h"\nport = 1\nverify_by_qeury = false', "verify_by_qeury"),
+        (f'ae_title = "A"\naddress = "h"\nport = 1\ntls = {{ {files}, ca = "x" }}', "tls.ca"),
+        ('url = "https://h"\nbearer = "x"', "bearer"),
+    ):
+        path.write_text(f'[[destinations]]\nname = "x"\n{text}\n')
+        with pytest.raises(ValidationError) as raised:
+            Settings()
+        assert told in settings_line(raised.value)
+
+
+def test_the_receiver_takes_the_file_of_the_workers(tmp_path, monkeypatch):
+    path = tmp_path / "gliograde.toml"
+    path.write_text('ae_title = "GRADER"\nkeep_days = 30\n')
+    monkeypatch.setenv("GLIOGRADE_SETTINGS", str(path))
+    assert NodeSettings().ae_title == Settings().ae_title == "GRADER"
+
+
+def test_variables_that_are_no_setting_are_named(monkeypatch):
+    for name in (
+        "GLIOGRADE_KEEP_DAYZ",
+        "GLIOGRADE_KEEP_DAYS",
+        "GLIOGRADE_REDIS_URL_FILE",
+        "GLIOGRADE_SETTINGS",
+        # what Kubernetes sets after a service named gliograde-node
+        "GLIOGRADE_NODE_SERVICE_HOST",
+        "GLIOGRADE_NODE_PORT_11112_TCP",
+    ):
+        monkeypatch.setenv(name, "1")
+    assert unknown_variables(Settings.model_construct()) == ["GLIOGRADE_KEEP_DAYZ"]

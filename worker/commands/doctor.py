@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from dicom_node.peers.scu import AssociationError, Destination, ScuError
 from dicom_node.peers.sending import echo
 from dicom_node.peers.stow import WebDestination
+from dicom_node.settings import unknown_variables
 from model.card import CheckpointError, verify
 from worker.answers.findings import Finding, Verdict, failed, ok, warning
 from worker.commands.doctor_ledger import examine_ledger
@@ -37,6 +38,7 @@ def examine(settings: Settings) -> list[Finding]:
     return [
         *_data_folder(settings.data_folder),
         *_disk_space(settings),
+        _settings(settings),
         _checkpoint(settings),
         _gpu(settings),
         _allow_list(settings),
@@ -101,6 +103,16 @@ def _disk_space(settings: Settings) -> Iterator[Finding]:
         yield warning(check, detail, f"make room on the file system of {folder} before it fills")
     else:
         yield ok(check, detail)
+
+
+def _settings(settings: Settings) -> Finding:
+    if unknown := ", ".join(unknown_variables(settings)):
+        return warning(
+            "settings",
+            f"there is no such setting: {unknown}",
+            "mend the name, or take the variable away; docs/settings.md lists them all",
+        )
+    return ok("settings", "each name in the file and in the environment is that of a setting")
 
 
 def _checkpoint(settings: Settings) -> Finding:
