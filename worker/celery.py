@@ -30,7 +30,7 @@ from dicom_node.settings import settings_line
 from model.card import CheckpointError
 from worker.log_privacy import hide_messages_of_tasks
 from worker.node import MissingServiceError, Node, open_node
-from worker.records.database import create_ledger_engine
+from worker.records.database import DatabaseUrlError, create_ledger_engine
 from worker.records.schema import SchemaError, check_schema
 from worker.settings import Settings
 from worker.study.inference import Inference
@@ -179,7 +179,7 @@ def refuse_to_start_unready(*, needs_broker: bool = True, **_: object) -> None:
     try:
         node = open_node(current_settings())
         check_schema(node.sessions.kw["bind"])
-    except (DataFolderError, MissingServiceError, CheckpointError, SchemaError) as error:
+    except (DataFolderError, MissingServiceError, DatabaseUrlError, CheckpointError, SchemaError) as error:
         sys.exit(str(error))
     node.sessions.kw["bind"].dispose()
     # the consumer's own connections; a forked child never beats
@@ -193,7 +193,10 @@ def refuse_to_beat_for_another_schema(**_: object) -> None:
     url = current_settings().database_url
     if url is None:
         return
-    engine = create_ledger_engine(url.get_secret_value())
+    try:
+        engine = create_ledger_engine(url.get_secret_value())
+    except DatabaseUrlError as error:
+        sys.exit(str(error))
     try:
         check_schema(engine)
     except SchemaError as error:

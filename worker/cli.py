@@ -26,6 +26,7 @@ from worker.commands.web import users, web
 from worker.demonstration.demo import DemoFolderError, DemoTimeoutError
 from worker.demonstration.demo_study import SendingError
 from worker.node import MissingServiceError
+from worker.records.database import DatabaseUrlError, is_unreachable
 from worker.records.schema import SchemaError
 from worker.running.embedded import EmbeddedServerError
 from worker.running.processes import NotReadyError, ProcessEndedError
@@ -42,6 +43,7 @@ EXPECTED_ERRORS = (
     CheckpointError,
     CohortError,
     DataFolderError,
+    DatabaseUrlError,
     DemoFolderError,
     DemoTimeoutError,
     EmbeddedServerError,
@@ -122,7 +124,8 @@ def main() -> None:
     except (ValidationError, SettingsError) as error:
         refuse(settings_line(error))
     except OperationalError as error:
-        refuse(f"PostgreSQL can't be reached: {error.orig}")
+        words = "can't be reached" if is_unreachable(error) else "didn't do what was asked"
+        refuse(f"PostgreSQL {words}: {error.orig}")
 
 
 if __name__ == "__main__":

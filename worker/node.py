@@ -39,7 +39,7 @@ def checkpoint_in_use(settings: Settings) -> Path:
 def open_node(settings: Settings) -> Node:
     """Open what a worker needs; fails closed on a wrong checkpoint, data folder or missing service.
 
-    Raises DataFolderError, MissingServiceError, CheckpointError.
+    Raises DataFolderError, MissingServiceError, DatabaseUrlError, CheckpointError.
     """
     if settings.database_url is None:
         raise MissingServiceError("set GLIOGRADE_DATABASE_URL, or let `gliograde up` start everything")

@@ -245,6 +245,32 @@ def test_a_database_that_is_away_is_a_failure(make_settings):
     assert "GLIOGRADE_DATABASE_URL isn't set" in finding.detail
 
 
+@pytest.mark.parametrize("url", ["foo", "postgresql://u:secret@h/d", "postgresql+psycopg://u:p@secret:x/d"])
+def test_a_database_url_that_cannot_be_read_is_one_failure_among_the_findings(make_settings, url):
+    findings = found(make_settings(database_url=SecretStr(url)))
+    assert findings["data folder"].verdict is Verdict.OK
+    assert findings["database"].verdict is Verdict.FAILED
+    assert "postgresql+psycopg://USER" in findings["database"].detail
+    assert "secret" not in findings["database"].detail
+
+
+def test_a_user_without_rights_on_the_tables_is_a_failure(make_settings, database_url, engine):
+    name = f"poor_{engine.url.database}"
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {name} LOGIN"))
+        connection.execute(text(f"GRANT SELECT ON alembic_version TO {name}"))
+    try:
+        poor = SecretStr(engine.url.set(username=name).render_as_string(hide_password=False))
+        finding = found(make_settings(database_url=poor))["database"]
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text(f"DROP OWNED BY {name}"))
+            connection.execute(text(f"DROP ROLE {name}"))
+    assert finding.verdict is Verdict.FAILED
+    assert "didn't do what was asked: permission denied for table" in finding.detail
+    assert "gliograde migrate" in finding.advice
+
+
 def test_another_schema_is_a_failure_with_the_command_to_run(make_settings, engine):
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))

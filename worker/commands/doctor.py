@@ -14,7 +14,7 @@ from pathlib import Path
 
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from dicom_node.peers.scu import AssociationError, Destination, ScuError
 from dicom_node.peers.sending import echo
@@ -24,6 +24,7 @@ from model.card import CheckpointError, verify
 from worker.answers.findings import Finding, Verdict, failed, ok, warning
 from worker.commands.doctor_ledger import examine_ledger
 from worker.node import checkpoint_in_use
+from worker.records.database import DatabaseUrlError, is_unreachable
 from worker.running.embedded import EmbeddedServerError
 from worker.running.services import open_database, open_engine
 from worker.settings import Settings
@@ -235,30 +236,38 @@ def _mend(peer: Destination | WebDestination) -> str:
     )
 
 
-def _database(settings: Settings) -> list[Finding]:
+def _database(settings: Settings) -> Iterator[Finding]:
     check = "database"
     if settings.database_url is None and not (settings.data_folder / "postgres").is_dir():
-        return [
-            failed(
-                check,
-                "GLIOGRADE_DATABASE_URL isn't set and the data folder holds no embedded PostgreSQL",
-                "set it to the service's database, or start `gliograde up` once",
-            )
-        ]
+        yield failed(
+            check,
+            "GLIOGRADE_DATABASE_URL isn't set and the data folder holds no embedded PostgreSQL",
+            "set it to the service's database, or start `gliograde up` once",
+        )
+        return
     try:
         with open_database(settings) as complete, open_engine(complete) as engine:
-            return list(examine_ledger(engine, settings))
+            yield from examine_ledger(engine, settings)
     except EmbeddedServerError as error:
-        return [failed(check, str(error), "read the last lines of that log; is the disk full?")]
-    except OperationalError as error:
-        return [
-            failed(
+        yield failed(check, str(error), "read the last lines of that log; is the disk full?")
+    except DatabaseUrlError as error:
+        yield failed(check, str(error), "in user and password write @ as %40, / as %2F, : as %3A")
+    except (OperationalError, ProgrammingError) as error:
+        words = " ".join(str(error.orig).split())
+        if is_unreachable(error):
+            yield failed(
                 check,
-                f"PostgreSQL can't be reached: {' '.join(str(error.orig).split())}",
+                f"PostgreSQL can't be reached: {words}",
                 "start PostgreSQL, or mend GLIOGRADE_DATABASE_URL; "
                 "the receiver goes on taking studies meanwhile",
             )
-        ]
+        else:
+            yield failed(
+                check,
+                f"PostgreSQL didn't do what was asked: {words}",
+                "let GLIOGRADE_DATABASE_URL name the user who ran `gliograde migrate` and owns the tables; "
+                "else read PostgreSQL's own log",
+            )
 
 
 def is_well(findings: list[Finding]) -> bool:

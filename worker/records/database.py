@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from sqlalchemy import (
+    URL,
     BigInteger,
     CheckConstraint,
     DateTime,
@@ -21,7 +22,9 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     func,
+    make_url,
 )
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from dicom_node.reading.series_rules import SeriesRole as Role
@@ -602,13 +605,17 @@ class Notification(Base):
 apply_comments(Base.metadata)
 
 
+class DatabaseUrlError(Exception):
+    """The setting `database_url` is no URL of PostgreSQL. The message says how it is written."""
+
+
 def create_ledger_engine(database_url: str, **options: Any) -> Engine:  # noqa: ANN401 - SQLAlchemy's own
     """Make an engine for one process; after a fork each process makes its own.
 
-    Parameters stay out of errors and logs, because some of them name a patient.
+    Parameters stay out of errors and logs, because some of them name a patient. Raises DatabaseUrlError.
     """
     return create_engine(
-        database_url,
+        _postgres_url(database_url),
         pool_pre_ping=True,
         hide_parameters=True,
         connect_args={
@@ -618,3 +625,21 @@ def create_ledger_engine(database_url: str, **options: Any) -> Engine:  # noqa: 
         },
         **options,
     )
+
+
+def is_unreachable(error: DBAPIError) -> bool:
+    """Whether there was no connection, or it broke; else PostgreSQL didn't carry out a statement."""
+    return error.statement is None or error.connection_invalidated
+
+
+def _postgres_url(text: str) -> URL:
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        url = None
+    if url is None or url.drivername != "postgresql+psycopg":
+        raise DatabaseUrlError(
+            "GLIOGRADE_DATABASE_URL isn't a PostgreSQL URL; "
+            "write it as postgresql+psycopg://USER:PASSWORD@HOST:5432/DATABASE"
+        )
+    return url
