@@ -115,6 +115,13 @@ def test_of_peers_the_one_that_is_down_is_named_with_what_to_do(make_settings, t
     assert found(make_settings())["destinations"].verdict is Verdict.WARNING
 
 
+def test_a_source_is_asked_where_there_is_no_destination(make_settings, free_port):
+    source = Destination(name="modality", ae_title="MR", address="127.0.0.1", port=free_port)
+    findings = found(make_settings(sources=(source,)))
+    assert findings["destinations"].verdict is Verdict.WARNING
+    assert findings["source modality"].verdict is Verdict.FAILED
+
+
 def test_a_dicomweb_destination_is_asked_and_named_when_it_does_not_answer(make_settings):
     with WebServer() as server:
         here = WebDestination(name="web", url=server.url)

@@ -194,20 +194,21 @@ def _broker(settings: Settings) -> Finding:
 
 def examine_peers(settings: Settings) -> list[Finding]:
     """C-ECHO every destination and every source."""
+    findings: list[Finding] = []
     if not settings.destinations:
-        return [
+        findings.append(
             warning(
                 "destinations",
                 "none: results stay in the database",
                 "name the PACS in `destinations` of the settings file, or `gliograde up --send-to`",
             )
-        ]
+        )
     asked = [
         *((f"destination {peer.name}", peer) for peer in settings.destinations),
         *((f"source {peer.name}", peer) for peer in settings.sources),
     ]
-    with ThreadPoolExecutor(max_workers=min(16, len(asked))) as threads:
-        return list(threads.map(_echo, *zip(*asked, strict=True)))
+    with ThreadPoolExecutor(max_workers=16) as threads:
+        return findings + list(threads.map(lambda pair: _echo(*pair), asked))
 
 
 def _echo(check: str, peer: Destination | WebDestination) -> Finding:
