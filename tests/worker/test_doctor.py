@@ -314,7 +314,11 @@ def test_work_that_waits_for_a_person_or_too_long_is_told(make_settings, session
         session.add(DestinationState(name="pacs", failing_since=text("now()"), detail="pacs is not reached"))
     findings = found(make_settings())
     assert "0 studies of doubtful identity and 1 jobs" in findings["held"].detail
+    assert "--state held" in findings["held"].advice
     assert findings["waiting"].verdict is Verdict.WARNING
+    assert findings["waiting"].detail.startswith("study 2 waits")
+    assert "`gliograde study 2`" in findings["waiting"].advice
+    assert "--state prepare`" in findings["waiting"].advice
     assert "pacs is not reached" in findings["delivery to pacs"].detail
 
 

@@ -39,20 +39,22 @@ def status(
     once: Annotated[bool, typer.Option("--once", help="Print once instead of live until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print once, as JSON.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Newest studies to show.")] = 20,
+    state: Annotated[Standing | None, typer.Option(help="Only studies that stand there.")] = None,
 ) -> None:
-    """Show where each study stands."""
+    """Show where each study stands, and why."""
+    wanted = Wanted(state=state)
     with open_ledger() as session:
         if as_json:
             counts = {str(state): count for state, count in state_counts(session).items()}
-            studies = result_records(study_standings(session, limit))
+            studies = result_records(study_standings(session, limit, wanted))
             sys.stdout.write(json.dumps({"jobs": counts, "studies": studies}, indent=2) + "\n")
             return
         if once or not console.is_terminal:
-            console.print(status_table(study_standings(session, limit)))
+            console.print(status_table(study_standings(session, limit, wanted)))
             return
         with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False, screen=True) as live:
             while True:
-                live.update(status_table(study_standings(session, limit)), refresh=True)
+                live.update(status_table(study_standings(session, limit, wanted)), refresh=True)
                 session.rollback()
                 time.sleep(timedelta(seconds=1).total_seconds())
 

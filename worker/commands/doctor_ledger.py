@@ -20,7 +20,7 @@ WAITING_LONG = timedelta(hours=1)
 
 
 def examine_ledger(engine: Engine, settings: Settings) -> Iterator[Finding]:
-    """Look at the database behind an engine; raises OperationalError where it can't be reached."""
+    """Look at the database behind an engine; raises what SQLAlchemy raises where it doesn't answer."""
     try:
         check_schema(engine)
     except SchemaError as error:
@@ -99,22 +99,25 @@ def _held(session: Session) -> Finding:
     return warning(
         "held",
         f"{studies} studies of doubtful identity and {jobs} jobs wait for a person",
-        "`gliograde status` says why; `gliograde study ID` tells one study's story",
+        "`gliograde status --state held` says why; `gliograde study ID` tells one study's story",
     )
 
 
 def _waiting(session: Session) -> Finding:
-    now, oldest = session.execute(
-        select(func.now(), func.min(Job.created_at)).where(
-            Job.state.in_(ACTIVE), Job.state != JobState.DELIVER
-        )
-    ).one()
-    if oldest is None or now - oldest < WAITING_LONG:
+    oldest = session.execute(
+        select(StudyVersion.study_id, Job.state, Job.created_at, func.now().label("now"))
+        .join(StudyVersion, StudyVersion.id == Job.study_version_id)
+        .where(Job.state.in_(ACTIVE), Job.state != JobState.DELIVER)
+        .order_by(Job.created_at)
+        .limit(1)
+    ).one_or_none()
+    if oldest is None or oldest.now - oldest.created_at < WAITING_LONG:
         return ok("waiting", "no study waits long" if oldest else "no study waits")
     return warning(
         "waiting",
-        f"a study waits for its grade since {oldest:%Y-%m-%d %H:%M} UTC",
-        "`gliograde status` says what it waits for; more workers, or the logs of those there are",
+        f"study {oldest.study_id} waits for its grade since {oldest.created_at:%Y-%m-%d %H:%M} UTC",
+        f"`gliograde study {oldest.study_id}` says what for, `gliograde status --state {oldest.state}` who "
+        "waits too; more workers, or the logs of those there are",
     )
 
 
