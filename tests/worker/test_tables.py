@@ -5,7 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from rich.console import Console
-from sqlalchemy import update
+from sqlalchemy import create_engine, text, update
+from sqlalchemy.exc import OperationalError
 
 from model.grade import Grade
 from tests.command import gliograde
@@ -13,7 +14,7 @@ from tests.worker.deliveries import job_to_deliver, make_object
 from tests.worker.test_delivering import deliver_step
 from tests.worker.test_indexing import make_study
 from worker.answers.tables import COLUMNS, result_records, results_table, status_table, to_csv, to_json
-from worker.records.database import Study
+from worker.records.database import Study, is_unreachable
 from worker.records.queries import state_counts, study_standings
 from worker.records.wanted import Standing, Wanted
 from worker.states import JobState
@@ -135,3 +136,56 @@ def test_the_command_filters(make_node, database_url):
 
     assert ask("--grade", "hgg", "--since", "2020-01-01", "--min-probability", "0.5", "--state", "done") == 1
     assert ask("--until", "2020-01-01") == 0
+
+
+def test_status_shows_those_that_wait_for_a_person_however_old(make_node, database_url):
+    node = make_node()
+    for patient in ("P1", "P2"):
+        make_study(node.sessions, node.spool, 1, study="9.9", series="9.9.1", PatientID=patient)
+    make_study(node.sessions, node.spool, 1, study="9.10", series="9.10.1")
+    environment = {
+        "GLIOGRADE_DATABASE_URL": database_url,
+        "GLIOGRADE_DATA_FOLDER": str(node.settings.data_folder),
+    }
+    shown = gliograde("status", "--json", "--limit", 1, "--state", "held", **environment)
+    (study,) = json.loads(shown.stdout)["studies"]
+    assert (study["study_instance_uid"], study["reason_code"]) == ("9.9", "study_held")
+    once = gliograde("status", "--once", "--limit", 1, "--state", "held", **environment).stdout
+    assert "held" in once
+    assert "arriving" not in once
+
+
+def test_there_may_be_more_jobs_than_a_statement_takes_parameters(sessions):
+    count = 65_536
+    with sessions() as session:
+        session.execute(
+            text("""
+                INSERT INTO study (study_instance_uid, patient_id, issuer_of_patient_id, patient_name,
+                    patient_birth_date, patient_sex, accession_number, study_date, study_description, state)
+                SELECT i, 'P', '', '', '', '', '', '', '', 'stable' FROM generate_series(1, :count) i
+            """),
+            {"count": count},
+        )
+        session.execute(
+            text("INSERT INTO study_version (study_id, number, manifest_sha256) SELECT id, 1, 'x' FROM study")
+        )
+        session.execute(
+            text("INSERT INTO job (study_version_id, state) SELECT id, 'prepare' FROM study_version")
+        )
+        assert len(study_standings(session)) == count
+
+
+def test_only_a_connection_that_is_not_there_is_called_unreachable(engine):
+    away = create_engine("postgresql+psycopg://someone@127.0.0.1:1/nothing")
+    with pytest.raises(OperationalError) as raised:
+        away.connect()
+    assert is_unreachable(raised.value)
+    with engine.connect() as connection:
+        connection.execute(text("SET statement_timeout = 1"))
+        with pytest.raises(OperationalError) as raised:
+            connection.execute(text("SELECT pg_sleep(60)"))
+        assert not is_unreachable(raised.value)
+        connection.rollback()
+        with pytest.raises(OperationalError) as raised:
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        assert is_unreachable(raised.value)

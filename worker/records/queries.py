@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, any_, func, literal, select
 from sqlalchemy.orm import Session, aliased
 
 from model.grade import Contrast, Grade, Verdict
@@ -163,10 +163,12 @@ def is_newest_version() -> ColumnElement[bool]:
 
 
 def _add_details(session: Session, by_job: dict[int, StudyStanding]) -> None:
+    # one parameter whatever their number: of those a statement takes no more than 65,535
+    jobs = literal(list(by_job), ARRAY(BigInteger))
     roles = session.execute(
         select(SeriesRole, Series.series_number, Series.series_description)
         .join(Series, Series.id == SeriesRole.series_id)
-        .where(SeriesRole.job_id.in_(by_job))
+        .where(SeriesRole.job_id == any_(jobs))
     )
     for role, number, description in roles:
         taken = TakenSeries(number, description, role.confidence, role.evidence)
@@ -175,14 +177,14 @@ def _add_details(session: Session, by_job: dict[int, StudyStanding]) -> None:
         select(Job.id, Delivery.state, func.count())
         .join(ResultObject, ResultObject.result_id == Job.result_id)
         .join(Delivery, Delivery.result_object_id == ResultObject.id)
-        .where(Job.id.in_(by_job))
+        .where(Job.id == any_(jobs))
         .group_by(Job.id, Delivery.state)
     )
     for job_id, state, count in deliveries:
         by_job[job_id].deliveries[state] = count
     seconds: defaultdict[tuple[int, JobState], float] = defaultdict(float)
     runs = session.scalars(
-        select(StepRun).where(StepRun.job_id.in_(by_job), StepRun.outcome == StepOutcome.DONE)
+        select(StepRun).where(StepRun.job_id == any_(jobs), StepRun.outcome == StepOutcome.DONE)
     )
     for run in runs:
         if run.finished_at is not None:
