@@ -18,6 +18,7 @@ from model.card import CheckpointError
 from model.cohorts.brats_names import CohortError
 from worker.answers.parquet import ParquetError
 from worker.commands import ask, checkpoints, decide, dicom, model, peers, service
+from worker.commands.examples import examples_of
 from worker.commands.purge import purge
 from worker.commands.replay import replay_studies
 from worker.commands.simulate import simulate
@@ -102,13 +103,13 @@ app = typer.Typer(
 )
 for panel, commands in COMMANDS.items():
     for name, command in commands.items():
-        app.command(name, rich_help_panel=panel)(command)
-app.add_typer(users, name="user", rich_help_panel="Look after it")
-app.add_typer(peers.app, name="peers", rich_help_panel="Look after it")
-app.add_typer(checkpoints.app, name="model", rich_help_panel="Classifier")
+        app.command(name, rich_help_panel=panel, epilog=examples_of(name))(command)
+app.add_typer(users, name="user", rich_help_panel="Look after it", epilog=examples_of("user"))
+app.add_typer(peers.app, name="peers", rich_help_panel="Look after it", epilog=examples_of("peers"))
+app.add_typer(checkpoints.app, name="model", rich_help_panel="Classifier", epilog=examples_of("model"))
 
 
-@app.command(rich_help_panel="Look after it")
+@app.command(rich_help_panel="Look after it", epilog=examples_of("version"))
 def version() -> None:
     """Print the version."""
     sys.stdout.write(f"{VERSION}\n")

@@ -22,7 +22,8 @@ def roles(
         typer.Option(
             "--set",
             metavar="CONTRAST=SERIES",
-            help="Take a series, by number or UID, for flair, t1ce or t2, and grade anew. Repeat for more.",
+            help="Take a series, by number or UID, for flair, t1ce or t2, and grade anew; of a series with "
+            "more volumes one, as the first column names it: 't2=4:TE 95'. Repeat for more.",
         ),
     ] = None,
     decided_by: DecidedBy = None,
