@@ -40,6 +40,7 @@ WORKER_SETTINGS = frozenset(
         "step_timeout",
         "inference_timeout",
         "heartbeat_interval",
+        "receiver_address",
         "checkpoint_folder",
         "keep_days",
         "shadow_model",

@@ -134,6 +134,11 @@ class Settings(NodeSettings):
     heartbeat_interval: Duration = Field(
         default=timedelta(seconds=10), description="How often a worker's consumer says that it lives"
     )
+    receiver_address: str | None = Field(
+        default=None,
+        pattern=r"^[^/\s]+:\d+$",
+        description="Where `gliograde doctor` looks for a receiver that runs on another machine, host:port",
+    )
     checkpoint_folder: Path | None = Field(
         default=None, description="Checkpoint in use; empty: what `gliograde model use` chose"
     )

@@ -30,6 +30,7 @@ from worker.commands.doctor import examine, is_well
 from worker.records.database import DestinationState, Job
 from worker.records.heartbeat import beat
 from worker.running.embedded import embedded_redis_url
+from worker.running.in_force import told_to_others
 from worker.settings import Settings
 from worker.states import JobState
 
@@ -148,7 +149,17 @@ def test_nobody_may_send_is_a_failure(make_settings):
 
 
 def test_a_receiver_that_is_not_there_is_a_failure(make_settings, free_port):
-    assert found(make_settings(dicom_port=free_port))["receiver"].verdict is Verdict.FAILED
+    finding = found(make_settings(dicom_port=free_port))["receiver"]
+    assert (finding.verdict, "`receiver_address`" in finding.advice) == (Verdict.FAILED, True)
+
+
+def test_a_receiver_on_another_machine_is_looked_for_there(make_settings, listener, free_port):
+    elsewhere = make_settings(dicom_port=free_port, peers=(), receiver_address=f"localhost:{listener}")
+    findings = found(elsewhere)
+    assert findings["receiver"].detail == f"listens on localhost:{listener}"
+    assert findings["allow-list"].verdict is Verdict.SKIPPED
+    gone = make_settings(receiver_address=f"localhost:{free_port}")
+    assert found(gone)["receiver"].verdict is Verdict.FAILED
 
 
 @pytest.mark.parametrize(
@@ -333,6 +344,11 @@ def test_the_command_prints_lines_or_json_and_exits_by_what_failed(make_settings
     assert (shown.returncode, shown.stderr) == (1, "")
     findings = {item["check"]: item for item in json.loads(shown.stdout)}
     assert findings["allow-list"]["verdict"] == "failed"
+    with told_to_others(settings):
+        findings = {
+            item["check"]: item for item in json.loads(gliograde("doctor", "--json", **environment).stdout)
+        }
+    assert (findings["allow-list"]["verdict"], findings["receiver"]["verdict"]) == ("ok", "ok")
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(findings_page(examine(settings)))
     assert "failed  worker cpu: nobody takes" in (page := console.export_text())

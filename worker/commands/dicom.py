@@ -10,7 +10,7 @@ from dicom_node.reading.mr_study import PatientIdentity, StudyHeader, build_stud
 from dicom_node.results.show import show_report
 from worker.commands.conformance import conformance_statement
 from worker.commands.terminal import console
-from worker.settings import Settings
+from worker.running.in_force import settings_in_force
 
 
 def make_study(
@@ -33,4 +33,4 @@ def show(
 
 def conformance() -> None:
     """Print the DICOM conformance statement of the configuration in force."""
-    sys.stdout.write(conformance_statement(Settings()))
+    sys.stdout.write(conformance_statement(settings_in_force()))

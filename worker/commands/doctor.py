@@ -1,6 +1,7 @@
 """`gliograde doctor`: looks at everything the service needs, changes nothing, and says what to do.
 
-It uses the settings of the process that asks: run it with the environment of the service, as its user.
+It uses the settings of the process that asks, and what a running `gliograde up` was told: run it with the
+environment of the service, as its user.
 """
 
 import shutil
@@ -146,6 +147,8 @@ def _gpu(settings: Settings) -> Finding:
 
 def _allow_list(settings: Settings) -> Finding:
     if not settings.peers:
+        if settings.receiver_address is not None:
+            return Finding("allow-list", Verdict.SKIPPED, "none here: the receiver runs on another machine")
         return failed(
             "allow-list",
             "nobody may send: `peers` is empty and the DICOM node refuses to start",
@@ -156,20 +159,20 @@ def _allow_list(settings: Settings) -> Finding:
 
 
 def _receiver(settings: Settings) -> Finding:
-    """Whether something listens on our own port; nothing is said to it, so no alert is raised."""
+    """Whether something listens on the receiver's port; nothing is said to it, so no alert is raised."""
     wildcard = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
-    address = wildcard.get(settings.bind_address, settings.bind_address)
-    where = f"{settings.bind_address}:{settings.dicom_port}"
+    where = settings.receiver_address or f"{settings.bind_address}:{settings.dicom_port}"
+    host, _, port = where.rpartition(":")
+    host = wildcard.get(host, host.strip("[]"))
     try:
-        socket.create_connection(
-            (address, settings.dicom_port), timeout=CONNECT_PATIENCE.total_seconds()
-        ).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_PATIENCE.total_seconds()).close()
     except OSError as error:
+        start = "start `python -m dicom_node` (or `gliograde up`) and read the last line of its log"
+        elsewhere = "; where it runs on another machine, name that in `receiver_address`"
         return failed(
             "receiver",
             f"nothing listens on {where} ({error.strerror or 'no answer'})",
-            "start `python -m dicom_node` (or `gliograde up`) and read the last line of its log; "
-            "on a machine without receiver this is as it should be",
+            start if settings.receiver_address else start + elsewhere,
         )
     return ok("receiver", f"listens on {where}")
 

@@ -18,6 +18,7 @@ from worker.commands.doctor import examine, is_well
 from worker.commands.terminal import console, refuse
 from worker.demonstration.demo import DemoOptions, run_demo
 from worker.records.schema import readers_may_read, upgrade_schema
+from worker.running.in_force import settings_in_force
 from worker.running.services import open_database, open_engine, run_services
 from worker.settings import Settings
 from worker.upkeep.watching import make_watch_server
@@ -100,7 +101,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Look at everything the service needs and say what to do. Changes nothing. Exit 1: something failed."""
-    findings = examine(Settings())
+    findings = examine(settings_in_force())
     if as_json:
         sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
     else:

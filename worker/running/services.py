@@ -13,6 +13,7 @@ from worker.records.database import create_ledger_engine
 from worker.records.schema import check_schema, upgrade_schema
 from worker.running.embedded import embedded_postgres_url, embedded_redis_url
 from worker.running.environment import to_environment
+from worker.running.in_force import told_to_others
 from worker.running.processes import Processes
 from worker.settings import Settings
 
@@ -48,6 +49,7 @@ def run_services(settings: Settings, *, with_web: bool = False) -> Iterator[tupl
         if with_web:
             page = processes.start("web", ["worker.cli", "web"])
             processes.wait_for_line(page, "ready:", START_PATIENCE)
+        stack.enter_context(told_to_others(settings))
         yield settings, processes
 
 
