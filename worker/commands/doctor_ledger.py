@@ -105,19 +105,22 @@ def _held(session: Session) -> Finding:
 
 def _waiting(session: Session) -> Finding:
     oldest = session.execute(
-        select(StudyVersion.study_id, Job.state, Job.created_at, func.now().label("now"))
+        select(StudyVersion.study_id, Job.state, Job.created_at, func.now())
         .join(StudyVersion, StudyVersion.id == Job.study_version_id)
         .where(Job.state.in_(ACTIVE), Job.state != JobState.DELIVER)
         .order_by(Job.created_at)
         .limit(1)
     ).one_or_none()
-    if oldest is None or oldest.now - oldest.created_at < WAITING_LONG:
-        return ok("waiting", "no study waits long" if oldest else "no study waits")
+    if oldest is None:
+        return ok("waiting", "no study waits")
+    study_id, state, since, now = oldest
+    if now - since < WAITING_LONG:
+        return ok("waiting", "no study waits long")
     return warning(
         "waiting",
-        f"study {oldest.study_id} waits for its grade since {oldest.created_at:%Y-%m-%d %H:%M} UTC",
-        f"`gliograde study {oldest.study_id}` says what for, `gliograde status --state {oldest.state}` who "
-        "waits too; more workers, or the logs of those there are",
+        f"study {study_id} waits for its grade since {since:%Y-%m-%d %H:%M} UTC",
+        f"`gliograde study {study_id}` says what for, `gliograde status --state {state}` who waits too; "
+        "more workers, or the logs of those there are",
     )
 
 
