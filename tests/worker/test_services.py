@@ -87,4 +87,9 @@ def test_a_site_brings_its_own_database(tmp_path, database_url):
     folder, port = tmp_path / "data", free_port()
     with running(folder, port, GLIOGRADE_DATABASE_URL=database_url) as settings:
         assert results(settings) == []
+        shown = gliograde("doctor", "--json", **settings)
+        verdicts = {item["check"]: item["verdict"] for item in json.loads(shown.stdout)}
+        # of --allow it knows from the data folder alone
+        assert (verdicts["allow-list"], verdicts["receiver"]) == ("ok", "ok")
+        assert (shown.returncode, set(verdicts.values()) & {"failed"}) == (0, set())
     assert not (folder / "postgres").exists()
