@@ -158,7 +158,8 @@ def test_status_shows_those_that_wait_for_a_person_however_old(make_node, databa
 def test_there_may_be_more_jobs_than_a_statement_takes_parameters(sessions):
     count = 65_536
     with sessions() as session:
-        session.execute(text("SET LOCAL statement_timeout = 0"))
+        for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            session.execute(text(f"SET LOCAL {limit} = 0"))
         session.execute(
             text("""
                 INSERT INTO study (study_instance_uid, patient_id, issuer_of_patient_id, patient_name,
