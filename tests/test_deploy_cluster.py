@@ -65,6 +65,14 @@ def test_there_is_a_workload_for_each_part():
     assert (beat["spec"]["replicas"], beat["spec"]["strategy"]) == (1, {"type": "Recreate"})
 
 
+def test_the_handbook_asks_containers_that_exist():
+    page = (DEPLOY.parent / "docs" / "operate.md").read_text()
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    deployments = {item["metadata"]["name"] for item in WORKLOADS if item["kind"] == "Deployment"}
+    assert {*re.findall(r"docker compose exec (\w+)", page)} == {"cpu"} <= services.keys()
+    assert {*re.findall(r"deployment/([\w-]+)", page)} == {"gliograde-cpu"} <= deployments
+
+
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda item: item["metadata"]["name"])
 def test_each_workload_is_confined_and_mounts_what_it_names(workload):
     pod = workload["spec"]["template"]["spec"]
