@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
@@ -117,6 +118,19 @@ def test_each_unit_and_each_service_of_compose_runs_a_command_that_exists():
     assert {"migrate", "metrics", "web"} <= called & set(COMMANDS)
     queues = {name for text in texts for name in re.findall(r"--queues,? (\w+)", text)}
     assert queues == {"cpu", "send", "gpu"}
+
+
+def test_the_senders_have_the_threads_that_the_installation_page_asks_for():
+    """Three more than destinations, of which the example settings name one."""
+    files = (
+        SYSTEMD / "gliograde-send.service",
+        DEPLOY / "compose.yaml",
+        DEPLOY / "kubernetes/gliograde.yaml",
+    )
+    said = [re.findall(r"--pool,? threads,? --concurrency,? \"?(\d+)", path.read_text()) for path in files]
+    destinations = tomllib.loads((DEPLOY / "gliograde.toml").read_text())["destinations"]
+    assert said == [[str(len(destinations) + 3)]] * 3
+    assert f"`--concurrency {len(destinations) + 3}`" in (REPOSITORY / "docs" / "install.md").read_text()
 
 
 def test_the_receivers_image_has_all_that_the_receiver_imports():
