@@ -106,7 +106,7 @@ def test_the_gpu_part_alone_goes_to_a_node_with_a_gpu_and_past_its_taint():
 
 
 def test_each_probe_asks_a_port_that_the_container_and_its_service_name():
-    probed = {}
+    probed: dict[str, list[str | None]] = {}
     for item in WORKLOADS:
         [container] = item["spec"]["template"]["spec"]["containers"]
         ports = {port["name"] for port in container.get("ports", [])}
