@@ -22,7 +22,20 @@ class Installation:
 
 
 def open_installation(data_folder: Path) -> Installation:
-    """Read the data folder's marker, making it in a new folder; raises DataFolderError for another format."""
+    """Read the data folder's marker, making it in a new folder.
+
+    Raises DataFolderError for another format, and where this user may not make or use the folder.
+    """
+    try:
+        return _open(data_folder)
+    except OSError as error:
+        raise DataFolderError(
+            f"the data folder can't be used: {data_folder}: {error.strerror}; "
+            "is this the service's user, and the folder its own?"
+        ) from error
+
+
+def _open(data_folder: Path) -> Installation:
     marker = data_folder / "gliograde.json"
     if not marker.exists():
         data_folder.mkdir(parents=True, exist_ok=True)

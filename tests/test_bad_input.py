@@ -49,6 +49,12 @@ def test_somebody_elses_folder_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_data_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    data = str(tmp_path / "file" / "data")
+    assert_refused(gliograde("migrate", GLIOGRADE_DATA_FOLDER=data), "can't be used", data)
+
+
 def test_a_ct_study(tmp_path, folder):
     series = make_series()
     for dataset in series:

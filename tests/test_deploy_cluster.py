@@ -60,9 +60,17 @@ def test_kubernetes_own_schemas_are_kept(path):
 
 def test_there_is_a_workload_for_each_part():
     parts = {item["metadata"]["labels"]["part"] for item in WORKLOADS}
-    assert parts == {"node", "cpu", "gpu", "send", "beat", "metrics", "migrate"}
+    assert parts == {"node", "cpu", "gpu", "send", "beat", "metrics", "web", "migrate"}
     [beat] = [item for item in WORKLOADS if item["metadata"]["labels"]["part"] == "beat"]
     assert (beat["spec"]["replicas"], beat["spec"]["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_the_handbook_asks_containers_that_exist():
+    page = (DEPLOY.parent / "docs" / "operate.md").read_text()
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    deployments = {item["metadata"]["name"] for item in WORKLOADS if item["kind"] == "Deployment"}
+    assert {*re.findall(r"docker compose exec (\w+)", page)} == {"cpu"} <= services.keys()
+    assert {*re.findall(r"deployment/([\w-]+)", page)} == {"gliograde-cpu"} <= deployments
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda item: item["metadata"]["name"])
@@ -86,12 +94,48 @@ def test_each_workload_is_confined_and_mounts_what_it_names(workload):
     assert wants_gpu == (labels["part"] == "gpu")
 
 
+def test_the_gpu_part_alone_goes_to_a_node_with_a_gpu_and_past_its_taint():
+    pods = {
+        item["metadata"]["labels"]["part"]: item["spec"]["template"]["spec"]
+        for item in WORKLOADS
+        if "nodeSelector" in item["spec"]["template"]["spec"]
+    }
+    assert pods.keys() == {"gpu"}
+    assert pods["gpu"]["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    assert [item["key"] for item in pods["gpu"]["tolerations"]] == ["nvidia.com/gpu"]
+
+
+def test_each_probe_asks_a_port_that_the_container_and_its_service_name():
+    probed: dict[str, list[str | None]] = {}
+    for item in WORKLOADS:
+        [container] = item["spec"]["template"]["spec"]["containers"]
+        ports = {port["name"] for port in container.get("ports", [])}
+        for probe in ("readinessProbe", "livenessProbe"):
+            if probe in container:
+                asked = container[probe].get("httpGet") or container[probe]["tcpSocket"]
+                assert asked["port"] in ports
+                probed.setdefault(item["metadata"]["labels"]["part"], []).append(asked.get("path"))
+    watched = ["/ready", "/live"]
+    assert probed == {"node": [None, None], "metrics": watched, "web": watched}
+    for service in (item for item in OBJECTS if item["kind"] == "Service"):
+        [port] = service["spec"]["ports"]
+        assert port["targetPort"] == port["name"]
+
+
+def test_the_web_part_listens_on_the_port_that_is_asked():
+    [web] = [item for item in WORKLOADS if item["metadata"]["labels"]["part"] == "web"]
+    [container] = web["spec"]["template"]["spec"]["containers"]
+    environment = {item["name"]: item["value"] for item in container["env"]}
+    assert environment["GLIOGRADE_WEB_PORT"] == str(container["ports"][0]["containerPort"])
+    assert environment["GLIOGRADE_WEB_ADDRESS"] == "0.0.0.0"
+
+
 def test_services_and_budgets_select_a_workload():
     labels = [item["spec"]["template"]["metadata"]["labels"] for item in WORKLOADS]
     selectors = [item["spec"]["selector"] for item in OBJECTS if item["kind"] == "Service"]
     budgets = [item for item in OBJECTS if item["kind"] == "PodDisruptionBudget"]
     selectors += [item["spec"]["selector"]["matchLabels"] for item in budgets]
-    assert len(selectors) == 3
+    assert len(selectors) == 4
     assert all(selector in labels for selector in selectors)
     replicas = {
         item["metadata"]["labels"]["part"]: item["spec"].get("replicas")

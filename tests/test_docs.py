@@ -2,10 +2,14 @@
 
 import dataclasses
 import re
+import shutil
+import ssl
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from typer.main import get_command
 
 from dicom_node.peers.scu import Destination
@@ -13,7 +17,7 @@ from dicom_node.peers.stow import WebDestination
 from dicom_node.reading.site_rules import SiteRule
 from dicom_node.receiving.spool import Spool
 from dicom_node.settings import AllowedPeer
-from dicom_node.tls import TlsFiles
+from dicom_node.tls import TlsFiles, client_context, server_context
 from tests.settings_page import NAMES, names, split_page, table
 from tests.worker.samples import make_header, spool_object
 from worker.cli import app
@@ -60,6 +64,24 @@ def test_the_restore_of_the_handbook_brings_the_spool_back_into_the_inbox(tmp_pa
     )
     assert done.stdout == "1\n"
     assert len(list(spool.entries())) == 1
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_the_certificates_of_the_installation_page_let_a_peer_in(tmp_path):
+    page = (REPOSITORY / "docs" / "install.md").read_text()
+    (script,) = re.findall(r"```sh\n(openssl req.+?)```", page, re.DOTALL)
+    subprocess.run(["bash", "-ec", script], cwd=tmp_path, capture_output=True, check=True)
+    files = TlsFiles(
+        certificate=tmp_path / "node.crt", key=tmp_path / "node.key", authority=tmp_path / "authority.crt"
+    )
+    server, client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = server_context(files).wrap_bio(server, client, server_side=True)
+    theirs = client_context(files).wrap_bio(client, server, server_hostname="gliograde.example.org")
+    for side in (theirs, ours, theirs):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    ours.do_handshake()
+    assert theirs.getpeercert() == ours.getpeercert() != {}
 
 
 def test_the_handbook_has_a_row_for_each_line_of_the_doctor():

@@ -33,6 +33,13 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "data"):
+        with pytest.raises(DataFolderError, match=f"can't be used: {folder}: .+; is this the service's"):
+            open_installation(folder)
+
+
 def test_a_new_volume_is_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
     assert open_installation(tmp_path).device_uid.is_valid

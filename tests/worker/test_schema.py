@@ -8,7 +8,8 @@ from sqlalchemy import text, update
 
 from benchmarks.queries import fill
 from model.grade import Contrast, Grade, Verdict
-from worker.records.database import SecondReading, Series, SeriesRole, create_ledger_engine
+from worker.records.comments import VIEW_COMMENTS
+from worker.records.database import Base, SecondReading, Series, SeriesRole, create_ledger_engine
 from worker.records.schema import SchemaError, _configuration, check_schema, upgrade_schema
 from worker.states import ReadingOrigin
 
@@ -26,6 +27,29 @@ def test_models_and_migrations_agree(engine):
         configuration = _configuration()
         configuration.attributes["connection"] = connection
         command.check(configuration)
+
+
+def test_every_table_and_view_and_every_column_of_a_view_says_what_it_means(engine):
+    """In the words of `comments`, which also has most columns of tables; `alembic check` compares those."""
+    query = """
+        SELECT c.relname || coalesce('.' || a.attname, ''), c.relkind::text,
+               CASE WHEN a.attnum IS NULL THEN obj_description(c.oid, 'pg_class')
+                    ELSE col_description(c.oid, a.attnum) END
+        FROM pg_class c
+        LEFT JOIN LATERAL (
+            SELECT NULL::name AS attname, NULL::smallint AS attnum
+            UNION ALL
+            SELECT attname, attnum FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND c.relkind = 'v'
+        ) a ON true
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v')
+          AND c.relname <> 'alembic_version'
+    """
+    with engine.connect() as connection:
+        found = [tuple(row) for row in connection.execute(text(query))]
+    assert {name: words for name, kind, words in found if kind == "v"} == VIEW_COMMENTS
+    tables = {name: words for name, kind, words in found if kind == "r"}
+    assert tables.keys() == Base.metadata.tables.keys()
+    assert [name for name, words in tables.items() if not words] == []
 
 
 def test_down_and_up_again_with_data(engine, sessions):
