@@ -16,6 +16,8 @@ COMMENTS = {
     "instance.purged_at": "When a person purged its file, UTC; the row stays",
     "study_version": "A frozen manifest: what a study held when it was quiet",
     "study_version.completeness": "verified: the source counted the same instances, twice",
+    "study_version.received_at": "When the newest of its objects was received, UTC; NULL: a person's word "
+    "made the version",
     "manifest_entry": "One instance of a frozen manifest",
     "result": "What the network said of one input; the same input never makes a second row",
     "result.verdict": "graded; or why the network gave no grade; NULL: the network was not asked",
@@ -48,6 +50,9 @@ COMMENTS = {
     "delivery.failed_at": "When the destination refused it for good, UTC",
     "audit_record": "One event of the audit trail (PS3.15 A.5). Holds patient data",
     "heartbeat": "One worker, as its consumer last said that it lives",
+    "sweep_state": "The newest sweep: one row",
+    "sweep_state.ended_at": "When a sweep last ended, UTC; at first, when the table was made",
+    "sweep_state.oldest_unindexed_at": "When the oldest object was received that it left in the inbox, UTC",
     "feedback": "What is known of a study's grade from elsewhere, such as pathology; the newest counts",
     "feedback.source": "Where it is known from: pathology, follow-up, …",
     "web_user": "One account of the web page",
