@@ -1,4 +1,4 @@
-"""Time each query of docs/query.md on a million results: `python -m benchmarks.queries [results]`.
+"""Time docs/query.md's queries and a scrape on a million results: `python -m benchmarks.queries [results]`.
 
 Fills a throw-away PostgreSQL with studies over ten years, each graded once and one in twenty twice, with
 two deliveries a result, one held job in a hundred, and feedback on two studies in a hundred.
@@ -8,14 +8,18 @@ import re
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 
 from worker.records.database import create_ledger_engine
 from worker.records.schema import upgrade_schema
 from worker.running.embedded import embedded_postgres_url
+from worker.settings import Settings
+from worker.upkeep.metrics import LedgerCollector
 
 PAGE = Path(__file__).parent.parent / "docs" / "query.md"
 REPEATS = 5
@@ -31,8 +35,8 @@ SELECT id, '1', 'MR', '' FROM study;
 INSERT INTO instance (series_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid, sha256, size_bytes,
                       calling_ae_title, received_at)
 SELECT id, '2.25.' || id, '1.2.3', '1.2.3', 'x', 1, 'PACS', now() FROM series;
-INSERT INTO study_version (study_id, number, manifest_sha256, frozen_at)
-SELECT id, 1, id::text, last_instance_at FROM study;
+INSERT INTO study_version (study_id, number, manifest_sha256, frozen_at, received_at)
+SELECT id, 1, id::text, last_instance_at, last_instance_at FROM study;
 INSERT INTO result (study_id, result_uid, verdict, grade, probability, threshold, slice_count, model_name,
                     model_version, checkpoint_sha256, trained_on_simulated, pipeline_version, is_replaced,
                     manufacturer, manufacturer_model_name, station_name, created_at)
@@ -75,23 +79,43 @@ def fill(engine: Engine, results: int) -> None:
         connection.execute(text("VACUUM ANALYZE"))
 
 
-def measure(engine: Engine, query: str) -> list[float]:
+def measure(ask: Callable[[], object]) -> list[float]:
     """Milliseconds of each repetition, after one that warms the cache."""
     taken = []
-    with engine.connect() as connection:
-        for _ in range(REPEATS + 1):
-            begun = time.perf_counter()
-            connection.execute(text(query)).all()
-            taken.append((time.perf_counter() - begun) * 1000)
+    for _ in range(REPEATS + 1):
+        begun = time.perf_counter()
+        ask()
+        taken.append((time.perf_counter() - begun) * 1000)
     return taken[1:]
 
 
-def buffers(engine: Engine, query: str) -> int:
+def buffers(engine: Engine, ask: Callable[[], object]) -> int:
     """Pages of 8 KiB that a warm run touches: the same on a busy machine as on an idle one."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:  # noqa: ANN401 - the driver's
+        asked.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    ask()
+    event.remove(engine, "before_cursor_execute", note)
+    pages = 0
     with engine.connect() as connection:
-        explained = connection.scalar(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}"))
-    plan = explained[0]["Plan"]
-    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+        for statement, parameters in asked:
+            explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
+            plan = connection.exec_driver_sql(explain, parameters).scalar_one()[0]["Plan"]
+            pages += plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    return pages
+
+
+def asker(engine: Engine, query: str) -> Callable[[], object]:
+    """Ask one query."""
+
+    def ask() -> None:
+        with engine.connect() as connection:
+            connection.execute(text(query)).all()
+
+    return ask
 
 
 def main() -> None:
@@ -108,11 +132,13 @@ def main() -> None:
         with engine.connect() as connection:
             count = connection.scalar(text("SELECT count(*) FROM result"))
         print(f"{count} results")
-        for title, query in queries:
-            taken = measure(engine, query)
+        scrape = LedgerCollector(engine, Settings(data_folder=Path(folder)))
+        asked = {title: asker(engine, query) for title, query in queries}
+        for title, ask in (asked | {"A scrape of the metrics": lambda: list(scrape.collect())}).items():
+            taken = measure(ask)
             print(
                 f"{title:40} median {statistics.median(taken):7.1f} ms, slowest {max(taken):7.1f} ms, "
-                f"{buffers(engine, query):7} pages"
+                f"{buffers(engine, ask):7} pages"
             )
         engine.dispose()
 

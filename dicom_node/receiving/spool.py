@@ -24,7 +24,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -111,6 +111,14 @@ class Spool:
                 logger.error("spool: unreadable sidecar %s", path.name)  # noqa: TRY400 (would print its content)
                 continue
             yield entry
+
+    def oldest_unindexed(self) -> datetime | None:
+        """When the oldest object in the inbox was written, readable or not; None where it is empty."""
+        written = []
+        for path in self._inbox.glob("*.dcm"):
+            with contextlib.suppress(FileNotFoundError):
+                written.append(path.stat().st_mtime)
+        return datetime.fromtimestamp(min(written), UTC) if written else None
 
     def mark_indexed(self, entries: Iterable[SpoolEntry]) -> None:
         """Take entries out of the inbox. Done twice, or lost in a power cut, it does no harm."""

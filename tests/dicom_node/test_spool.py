@@ -105,6 +105,21 @@ def test_indexed_entries_leave_the_inbox_and_come_back_by_a_rescan(spool: Spool,
     assert list(Spool(root).entries()) == [entry]
 
 
+def test_the_oldest_object_that_is_not_indexed_is_known_readable_or_not(spool: Spool, root: Path) -> None:
+    assert spool.oldest_unindexed() is None
+    entry = spool.store(b"x", reception())
+    damaged = root / "inbox" / "damaged.dcm"
+    damaged.touch()
+    os.utime(damaged, (1000, 1000))
+    assert spool.oldest_unindexed() == datetime.fromtimestamp(1000, UTC)
+    damaged.unlink()
+    newest = spool.oldest_unindexed()
+    assert newest is not None
+    assert newest > datetime.fromtimestamp(1000, UTC)
+    spool.mark_indexed([entry])
+    assert spool.oldest_unindexed() is None
+
+
 def test_a_name_lost_in_a_power_cut_comes_back_from_the_inbox(spool: Spool) -> None:
     entry = spool.store(b"x", reception())
     spool.object_path(entry.sha256).unlink()

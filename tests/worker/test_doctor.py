@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import socket
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import SecretStr
@@ -21,22 +21,25 @@ from model.card import WEIGHTS_NAME, default_checkpoint_folder
 from tests.command import gliograde
 from tests.dicom_node.web_server import WebServer
 from tests.worker.deliveries import destination
+from tests.worker.samples import make_header, spool_object
 from tests.worker.test_indexing import freeze_now, make_study
 from worker.answers.findings import Verdict
 from worker.answers.tables import findings_page
 from worker.checkpoints import SHIPPED, Choice, checkpoints_folder
 from worker.commands import doctor_ledger
 from worker.commands.doctor import examine, is_well
-from worker.records.database import DestinationState, Job
+from worker.records.database import DestinationState, Job, SweepState
 from worker.records.heartbeat import beat
 from worker.running.embedded import embedded_redis_url
 from worker.running.in_force import told_to_others
 from worker.settings import Settings
 from worker.states import JobState
+from worker.upkeep.sweep import sweep
 
 # a connection that is refused is left to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
 
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 PEER = AllowedPeer(ae_title="PACS", address="127.0.0.1")
 
 
@@ -78,6 +81,7 @@ def test_a_node_in_order_is_well(make_settings, sessions, tmp_path):
     with sessions.begin() as session:
         for number, queue in enumerate(("cpu", "gpu", "send")):
             beat(session, f"here:{number}", queue)
+        session.execute(update(SweepState).values(ended_at=text("now()")))
     with StandInPacs(tmp_path / "pacs") as pacs, embedded_redis_url(tmp_path / "valkey") as redis_url:
         settings = make_settings(destinations=(destination(pacs),), redis_url=SecretStr(redis_url))
         findings = examine(settings)
@@ -98,6 +102,8 @@ def test_a_node_in_order_is_well(make_settings, sessions, tmp_path):
         "worker cpu",
         "worker gpu",
         "worker send",
+        "sweep",
+        "inbox",
         "held",
         "waiting",
         "notifications",
@@ -312,6 +318,30 @@ def test_a_queue_without_a_living_worker_is_a_failure(make_settings, sessions):
     assert findings["worker cpu"].detail == findings["worker send"].detail == "here:1"
     assert findings["worker gpu"].verdict is Verdict.FAILED
     assert "-Q gpu" in findings["worker gpu"].advice
+
+
+def test_a_beat_that_is_dead_is_a_failure(make_settings, sessions):
+    def swept(ago):
+        with sessions.begin() as session:
+            session.execute(update(SweepState).values(ended_at=text(f"now() - interval '{ago}'")))
+        return found(make_settings())["sweep"]
+
+    assert swept("4 minutes").verdict is Verdict.OK
+    finding = swept("6 minutes")
+    assert (finding.verdict, "celery -A worker beat" in finding.advice) == (Verdict.FAILED, True)
+
+
+def test_an_object_that_stays_in_the_inbox_is_told(make_settings, make_node):
+    node = make_node()
+    entry = spool_object(node.spool, make_header())
+    damaged = node.spool.object_path(entry.sha256)
+    damaged.write_bytes(damaged.read_bytes() + b"torn")
+    sweep(node)
+    assert found(make_settings())["inbox"].verdict is Verdict.OK
+    os.utime(damaged, (NOON.timestamp(), NOON.timestamp()))
+    sweep(node)
+    finding = found(make_settings())["inbox"]
+    assert (finding.verdict, "2026-01-01 12:00 UTC" in finding.detail) == (Verdict.WARNING, True)
 
 
 def test_work_that_waits_for_a_person_or_too_long_is_told(make_settings, sessions, spool):

@@ -1,12 +1,12 @@
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, select, update
 
 from dicom_node.results.report import MANUFACTURER, Device
 from model.grade import Grade, Verdict
@@ -25,6 +25,7 @@ from worker.states import JobState, StudyState
 from worker.study import indexing
 from worker.study.freezing import CompletenessRule, freeze_complete_studies, manifest_digest
 from worker.study.indexing import index_instance, index_spool
+from worker.study.interventions import retry_study
 
 
 def make_study(sessions, spool, count=3, **attributes):
@@ -98,6 +99,20 @@ def test_a_late_instance_makes_a_new_version_and_supersedes_the_job(sessions, sp
     assert [job.state for job in jobs(sessions)] == [JobState.SUPERSEDED, JobState.PREPARE]
     with sessions() as session:
         assert session.scalars(select(StudyVersion.number).order_by(StudyVersion.id)).all() == [1, 2]
+
+
+def test_a_version_knows_when_its_last_object_came_unless_a_person_made_it(sessions, spool):
+    first, last = (datetime(2026, 1, 1, hour, tzinfo=UTC) for hour in (10, 11))
+    for received_at in (last, first):
+        spool_object(spool, make_header(), received_at)
+    index_spool(sessions, spool)
+    freeze_now(sessions)
+    with sessions.begin() as session:
+        session.execute(update(Job).values(state=JobState.HELD))
+        retry_study(session, 1, "Dr. A")
+    with sessions() as session:
+        versions = session.scalars(select(StudyVersion.received_at).order_by(StudyVersion.number)).all()
+    assert versions == [last, None]
 
 
 def test_the_same_object_again_does_not_reopen(sessions, spool):

@@ -1,25 +1,31 @@
 """What Prometheus, a balancer and an alert rule see."""
 
+import os
 import re
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import create_engine, text, update
+from sqlalchemy import create_engine, func, text, update
 
 from tests.worker.deliveries import destination, job_to_deliver, make_object
+from tests.worker.samples import make_header, spool_object
 from tests.worker.test_delivering import pacs  # noqa: F401 - a fixture
 from tests.worker.test_indexing import freeze_now, make_study
-from worker.records.database import DestinationState, Job
+from worker.records.database import DestinationState, Job, StudyVersion
 from worker.records.heartbeat import beat
 from worker.states import JobState
 from worker.study.interventions import retry_study
-from worker.upkeep.metrics import LedgerCollector
+from worker.upkeep import sweep as sweeping
+from worker.upkeep.metrics import ENDED, WAITING, LedgerCollector
+from worker.upkeep.sweep import sweep
 from worker.upkeep.watching import make_watch_server
 
 RULES = Path(__file__).parent.parent.parent / "deploy" / "alerts.yaml"
@@ -60,8 +66,11 @@ def value(registry, name, **labels):
 
 def test_an_empty_ledger_has_every_state_at_zero(registry):
     assert value(registry, "database_up") == 1
-    assert all(value(registry, "jobs", state=state) == 0 for state in JobState)
+    assert all(value(registry, "jobs", state=state) == 0 for state in WAITING)
+    assert all(value(registry, "jobs_ended_last_hour", state=state) == 0 for state in ENDED)
+    assert {*WAITING, *ENDED} == set(JobState)
     assert value(registry, "studies", state="held") == 0
+    assert value(registry, "turnaround_seconds", quantile="0.5") is None
     assert value(registry, "study_open_age_seconds") == 0
     assert [value(registry, "workers", queue=queue) for queue in ("cpu", "gpu", "send")] == [0, 0, 0]
     assert value(registry, "spool_free_bytes") > 0
@@ -82,6 +91,67 @@ def test_jobs_are_counted_by_state_with_the_age_of_the_oldest(registry, sessions
     assert value(registry, "job_oldest_age_seconds", state="prepare") == pytest.approx(7200, abs=60)
     assert value(registry, "job_oldest_age_seconds", state="grade") == 0
     assert value(registry, "study_open_age_seconds") == pytest.approx(1800, abs=60)
+
+
+def test_a_beat_that_is_dead_shows_and_so_does_an_object_that_no_sweep_can_index(
+    registry, make_node, sessions
+):
+    node = make_node()
+    unreadable = spool_object(node.spool, make_header())
+    path = node.spool.object_path(unreadable.sha256)
+    path.write_bytes(path.read_bytes() + b"torn")
+    os.utime(path, (time.time() - 3600,) * 2)
+    with sessions.begin() as session:
+        session.execute(text("UPDATE sweep_state SET ended_at = now() - interval '2 hours'"))
+    assert value(registry, "sweep_age_seconds") == pytest.approx(7200, abs=60)
+    assert value(registry, "unindexed_oldest_age_seconds") == 0
+    sweep(node)
+    assert value(registry, "sweep_age_seconds") < 3600
+    assert value(registry, "unindexed_oldest_age_seconds") == pytest.approx(3600, abs=60)
+    path.write_bytes(path.read_bytes().removesuffix(b"torn"))
+    sweep(node)
+    assert value(registry, "unindexed_oldest_age_seconds") == 0
+
+
+def test_a_sweep_that_breaks_off_is_none(registry, make_node, sessions, monkeypatch):
+    def fail(*_):
+        raise OSError
+
+    with sessions.begin() as session:
+        session.execute(text("UPDATE sweep_state SET ended_at = now() - interval '2 hours'"))
+    monkeypatch.setattr(sweeping, "remove_workspaces", fail)
+    with pytest.raises(OSError):
+        sweep(make_node())
+    assert value(registry, "sweep_age_seconds") > 7000
+
+
+def test_turnaround_is_told_of_the_last_day_from_the_last_object_to_the_last_delivery(
+    registry,
+    make_node,
+    sessions,
+    pacs,  # noqa: F811
+):
+    node = make_node(destinations=(destination(pacs),))
+    # of the third a newer object changed nothing; the fourth was delivered long ago
+    received_ago = {1: 100, 2: 200, 3: -1, 4: 400}
+    for number in received_ago:
+        study = f"1.2.{number}"
+        job_to_deliver(node, make_object(study=study), make_object(study=study), study=study)
+    with sessions.begin() as session:
+        session.execute(text("UPDATE job SET state = 'done', ended_at = now()"))
+        session.execute(text("UPDATE job SET ended_at = now() - interval '2 days' WHERE id = 4"))
+        session.execute(text("UPDATE delivery SET state = 'sent', sent_at = now()"))
+        # the last object of the first
+        session.execute(text("UPDATE delivery SET sent_at = now() + interval '50 s' WHERE id = 2"))
+        for version, seconds in received_ago.items():
+            received_at = func.now() - timedelta(seconds=seconds)
+            session.execute(
+                update(StudyVersion).where(StudyVersion.id == version).values(received_at=received_at)
+            )
+    # 150 and 200
+    assert value(registry, "turnaround_seconds", quantile="0.5") == pytest.approx(175)
+    assert value(registry, "turnaround_seconds", quantile="0.95") == pytest.approx(197.5)
+    assert value(registry, "jobs_ended_last_hour", state="done") == 3
 
 
 def test_a_held_job_that_was_retried_alarms_nobody(registry, sessions, spool):

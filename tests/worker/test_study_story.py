@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from rich.console import Console
+from sqlalchemy import select, text
 
 from dicom_node.audit import AuditEvent, AuditEventId
 from dicom_node.peers.stand_in_pacs import StandInPacs
@@ -15,6 +16,7 @@ from tests.worker.test_decisions import decide, prepare, receive
 from tests.worker.test_delivering import deliver_step
 from worker.answers.story_page import story_json, story_page
 from worker.answers.study_story import tell_story
+from worker.records.database import AuditRecord, study_of_record
 from worker.states import DeliveryState, JobState, StepOutcome, StudyState
 from worker.upkeep.audit import copy_audit_trail
 
@@ -68,12 +70,26 @@ def test_page_and_json_say_the_same(delivered):
 
 
 def test_events_of_another_study_are_not_told(delivered):
-    """1.2.3 is part of 1.2.33 and of 11.2.3."""
+    """1.2.3 is part of 1.2.33 and of 11.2.3, and a peer may write whatever it likes."""
     before = story_of(delivered).events
+    transferred = AuditEventId.INSTANCES_TRANSFERRED
+    for words in ('"study_instance_uid":"1.2.3"', '\\"study_instance_uid":"1.2.3"', "\0"):
+        delivered.audit.write(AuditEvent(event_id=transferred, source=words, patient_id=words))
     for uid in ("1.2.33", "11.2.3"):
-        delivered.audit.write(AuditEvent(event_id=AuditEventId.INSTANCES_TRANSFERRED, study_instance_uid=uid))
-    assert copy_audit_trail(delivered) == 2
+        delivered.audit.write(AuditEvent(event_id=transferred, study_instance_uid=uid))
+    assert copy_audit_trail(delivered) == 5
     assert story_of(delivered).events == before
+
+
+def test_the_events_of_a_study_are_found_by_their_index(engine):
+    query = select(AuditRecord.id).where(study_of_record == "1.2.3")
+    asked = query.compile(engine, compile_kwargs={"literal_binds": True})
+    with engine.begin() as connection:
+        # a table of a few rows is read as a whole unless that is forbidden
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = "\n".join(connection.scalars(text(f"EXPLAIN {str(asked).replace(':', chr(92) + ':')}")))
+    assert "ix_audit_record_study" in plan
+    assert "Index Cond" in plan
 
 
 def test_a_held_study_tells_why_and_both_versions_after_a_decision(make_node):

@@ -23,6 +23,7 @@ from worker.records.database import (
     StepRun,
     Study,
     StudyVersion,
+    study_of_record,
 )
 from worker.states import Completeness, DeliveryState, JobState, StepOutcome, StudyState
 from worker.study.decisions import SeriesStanding, series_standings
@@ -233,10 +234,9 @@ def _deliveries(session: Session, result_id: int | None) -> list[DeliveryStory]:
 
 
 def _events(session: Session, study_instance_uid: str) -> list[EventStory]:
-    # The body is text, as the chain of the trail has it: the UID is looked for in it, then read from it.
     rows = session.execute(
         select(AuditRecord.occurred_at, AuditRecord.event_id, AuditRecord.outcome, AuditRecord.body)
-        .where(AuditRecord.body.contains(study_instance_uid, autoescape=True))
+        .where(study_of_record == study_instance_uid)
         .order_by(AuditRecord.occurred_at, AuditRecord.id)
     )
     bodies: list[tuple[datetime, str, int, dict[str, Any]]] = [
@@ -253,5 +253,4 @@ def _events(session: Session, study_instance_uid: str) -> list[EventStory]:
             instances=sum(body["instances"].values()),
         )
         for occurred_at, event_id, outcome, body in bodies
-        if body["study_instance_uid"] == study_instance_uid
     ]

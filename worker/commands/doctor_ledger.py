@@ -7,7 +7,15 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from worker.answers.findings import Finding, failed, ok, warning
-from worker.records.database import DestinationState, Heartbeat, Job, Notification, Study, StudyVersion
+from worker.records.database import (
+    DestinationState,
+    Heartbeat,
+    Job,
+    Notification,
+    Study,
+    StudyVersion,
+    SweepState,
+)
 from worker.records.heartbeat import MISSED_BEATS, silent_workers
 from worker.records.queries import is_newest_version
 from worker.records.schema import SchemaError, check_schema
@@ -16,6 +24,9 @@ from worker.states import ACTIVE, STEPS, JobState, StudyState
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
 """Beyond it, times of receiving and of the audit trail can't be laid beside those of the ledger."""
+SWEEP_PATIENCE = timedelta(minutes=5)
+"""A sweep that indexes a backlog may take minutes."""
+INBOX_PATIENCE = timedelta(minutes=15)
 WAITING_LONG = timedelta(hours=1)
 
 
@@ -31,6 +42,7 @@ def examine_ledger(engine: Engine, settings: Settings) -> Iterator[Finding]:
         yield ok("database", f"PostgreSQL {version}, schema as this version wants it")
         yield _clock(session)
         yield from _workers(session, settings.heartbeat_interval * MISSED_BEATS)
+        yield from _sweep(session, settings.sweep_interval + SWEEP_PATIENCE)
         yield from _failing_destinations(session)
         yield _held(session)
         yield _waiting(session)
@@ -67,6 +79,28 @@ def _workers(session: Session, silence: timedelta) -> Iterator[Finding]:
             f"start `celery -A worker worker -Q {queue}` (or `gliograde up`) and read its log; "
             "with `python -m worker.polling` there is no such worker",
         )
+
+
+def _sweep(session: Session, patience: timedelta) -> Iterator[Finding]:
+    now, ended, oldest = session.execute(
+        select(func.now(), SweepState.ended_at, SweepState.oldest_unindexed_at)
+    ).one()
+    if now - ended > patience:
+        yield failed(
+            "sweep",
+            f"none has ended since {ended:%Y-%m-%d %H:%M} UTC: what was received since is not seen",
+            "start `celery -A worker beat` (or `gliograde up`); if it runs, read the cpu workers' log",
+        )
+    else:
+        yield ok("sweep", f"the last one ended {(now - ended).total_seconds():.0f} s ago")
+    if oldest is None or now - oldest < INBOX_PATIENCE:
+        yield ok("inbox", "all that was received is indexed" if oldest is None else "nothing waits long")
+        return
+    yield warning(
+        "inbox",
+        f"an object received {oldest:%Y-%m-%d %H:%M} UTC is not indexed: no study has it",
+        "the cpu workers' log names it and says why; have it sent again",
+    )
 
 
 def _failing_destinations(session: Session) -> Iterator[Finding]:

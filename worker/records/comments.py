@@ -46,6 +46,8 @@ COMMENTS = {
     "study_version.manifest_sha256": "Digest of what was frozen and of what a person had said of its series",
     "study_version.completeness": "verified: the source counted the same instances, twice",
     "study_version.frozen_at": "When the study was taken as complete, UTC",
+    "study_version.received_at": "When the newest of its objects was received, UTC; NULL: a person's word "
+    "made the version",
     "manifest_entry": "One instance of a frozen manifest",
     "result": "What the network said of one input; the same input never makes a second row",
     "result.result_uid": "SHA-256 of input, checkpoint and pipeline version: one input, one result",
@@ -156,6 +158,9 @@ COMMENTS = {
     "heartbeat.worker": "host:pid, as in job.claimed_by",
     "heartbeat.queues": "What it takes work from, separated by commas",
     "heartbeat.beaten_at": "When it last said so, UTC",
+    "sweep_state": "The newest sweep: one row",
+    "sweep_state.ended_at": "When a sweep last ended, UTC; at first, when the table was made",
+    "sweep_state.oldest_unindexed_at": "When the oldest object was received that it left in the inbox, UTC",
     "feedback": "What is known of a study's grade from elsewhere, such as pathology; the newest counts",
     "feedback.grade": "HGG or LGG",
     "feedback.source": "Where it is known from: pathology, follow-up, …",

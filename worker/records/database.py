@@ -11,6 +11,7 @@ from sqlalchemy import (
     URL,
     BigInteger,
     CheckConstraint,
+    ColumnClause,
     DateTime,
     Engine,
     Enum,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     func,
+    literal_column,
     make_url,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -168,6 +170,7 @@ class StudyVersion(Base):
         default=Completeness.QUIET, server_default=Completeness.QUIET.value
     )
     frozen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    received_at: Mapped[datetime | None]
 
     study: Mapped[Study] = relationship()
     __table_args__ = (
@@ -270,6 +273,7 @@ class Job(Base):
             postgresql_where=f"state IN ({', '.join(repr(state.value) for state in ACTIVE)})",
         ),
         Index(None, "ended_at"),
+        Index("ix_job_held", "created_at", postgresql_where="state = 'held'"),
         Index("ix_job_failed", "ended_at", postgresql_where="state IN ('held', 'not_gradable')"),
     )
 
@@ -489,6 +493,15 @@ class AuditSegment(Base):
     broken: Mapped[bool] = mapped_column(default=False, server_default="false")
 
 
+study_of_record: ColumnClause[str] = literal_column(
+    """substring(body, '"study_instance_uid":"([^"]{0,64})"')""", Text
+)
+"""Study Instance UID of an audit record, found in the text of its body, which the chain ties.
+
+PostgreSQL would not parse JSON that holds a NUL. Quotes within a value are escaped: no other place matches.
+"""
+
+
 class AuditRecord(Base):
     """One event of the audit trail (PS3.15 A.5), tied to the row before it by `chain_sha256`."""
 
@@ -506,6 +519,7 @@ class AuditRecord(Base):
 
     __table_args__ = (
         UniqueConstraint("segment", "line_sha256"),
+        Index("ix_audit_record_study", study_of_record),
         Index("ix_audit_record_unforwarded", "id", postgresql_where="forwarded_at IS NULL"),
     )
 
@@ -519,6 +533,18 @@ class Heartbeat(Base):
     queues: Mapped[str]
     started_at: Mapped[datetime]
     beaten_at: Mapped[datetime]
+
+
+class SweepState(Base):
+    """The newest sweep: one row, made with the table, so that a sweep that never came is missed too."""
+
+    __tablename__ = "sweep_state"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    ended_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    oldest_unindexed_at: Mapped[datetime | None]
+
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
 
 
 class Feedback(Base):

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from worker.records.database import Heartbeat, Job
+from worker.states import ACTIVE
 
 FORGOTTEN_AFTER = timedelta(days=1)
 MISSED_BEATS = 6
@@ -42,7 +43,9 @@ def retire(session: Session, worker: str) -> None:
 
 def silent_workers(session: Session, silence: timedelta) -> list[str]:
     """Workers that have not beaten for `silence` and hold no live claim either."""
-    busy = select(Job.claimed_by).where(Job.lease_until > func.now(), Job.claimed_by.is_not(None))
+    busy = select(Job.claimed_by).where(
+        Job.state.in_(ACTIVE), Job.lease_until > func.now(), Job.claimed_by.is_not(None)
+    )
     return list(
         session.scalars(
             select(Heartbeat.worker)

@@ -8,6 +8,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
@@ -29,6 +30,17 @@ def check_schema(engine: Engine) -> None:
     """Raise SchemaError unless the database has exactly this program's schema."""
     with engine.connect() as connection:
         _compare(MigrationContext.configure(connection).get_current_revision())
+
+
+def readiness(engine: Engine) -> tuple[bool, str]:
+    """Whether this program can work with the database, and a line that says so, for a probe."""
+    try:
+        check_schema(engine)
+    except SchemaError as error:
+        return False, str(error)
+    except OperationalError:
+        return False, "PostgreSQL can't be reached"
+    return True, "the ledger can be read"
 
 
 def readers_may_read(engine: Engine) -> bool:

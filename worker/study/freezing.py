@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.dialects.postgresql import distinct_on
@@ -72,7 +72,9 @@ def freeze_complete_studies(
                 session, study, f"{INCOMPLETE}: the longest wait is over and its source has not agreed"
             )
         elif completeness is not None:
-            _freeze(session, study, completeness)
+            version = _freeze(session, study, completeness)
+            if version is not None:
+                version.received_at = _newest_reception(session, version.id)
             frozen.append(study.id)
     return frozen
 
@@ -126,7 +128,16 @@ def _completeness(
     return Completeness.UNVERIFIED if late else None
 
 
-def _freeze(session: Session, study: Study, completeness: Completeness) -> None:
+def _newest_reception(session: Session, version_id: int) -> datetime | None:
+    return session.scalar(
+        select(func.max(Instance.received_at))
+        .join(ManifestEntry, ManifestEntry.instance_id == Instance.id)
+        .where(ManifestEntry.study_version_id == version_id)
+    )
+
+
+def _freeze(session: Session, study: Study, completeness: Completeness) -> StudyVersion | None:
+    """Make a version of what the study holds; None where it has one already."""
     # of an instance whose header was corrected only the newest revision counts
     instances = session.execute(
         select(Instance.id, Instance.sop_instance_uid, Instance.sha256)
@@ -143,7 +154,7 @@ def _freeze(session: Session, study: Study, completeness: Completeness) -> None:
     )
     study.state = StudyState.STABLE
     if any(version.manifest_sha256 == digest for version in versions):
-        return
+        return None
     version = StudyVersion(
         study_id=study.id, number=len(versions) + 1, manifest_sha256=digest, completeness=completeness
     )
@@ -161,3 +172,4 @@ def _freeze(session: Session, study: Study, completeness: Completeness) -> None:
     if completeness is Completeness.UNVERIFIED:
         with about(study_id=study.id):
             logger.warning("study %d goes on although its completeness is unverified", study.id)
+    return version

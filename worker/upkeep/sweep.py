@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from dicom_node.receiving.open_associations import studies_being_sent
 from worker.delivery.committing import apply_commitment_reports
 from worker.node import Node
 from worker.records import ledger
-from worker.records.database import Job
+from worker.records.database import Job, SweepState
 from worker.records.destinations import take_due_destinations
 from worker.records.ledger import Hint
 from worker.records.schema import check_revision
@@ -54,8 +54,12 @@ def _catch_up(node: Node) -> None:
         logger.info("indexed %d instances, froze %d studies", indexed, len(frozen))
     for job_id in held:
         logger.error("job %d is held: its worker was lost too often", job_id, extra={"job_id": job_id})
-    with node.sessions() as session:
+    with node.sessions.begin() as session:
         _remove_ended_workspaces(session, node)
+        # at the end: a sweep that breaks off each time is none
+        session.execute(
+            update(SweepState).values(ended_at=func.now(), oldest_unindexed_at=node.spool.oldest_unindexed())
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
-from worker.records.schema import SchemaError, check_schema
+from worker.records.schema import readiness
 from worker.settings import Settings
 from worker.upkeep.metrics import LedgerCollector
 
@@ -47,20 +46,11 @@ def _make_app(engine: Engine, settings: Settings) -> App:
             case "/live":
                 status, body = "200 OK", "this process answers"
             case "/ready":
-                status, body = _readiness(engine)
+                is_ready, body = readiness(engine)
+                status = "200 OK" if is_ready else "503 Service Unavailable"
             case _:
                 status, body = "404 Not Found", "ask for /metrics, /live or /ready"
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
         return [f"{body}\n".encode()]
 
     return app
-
-
-def _readiness(engine: Engine) -> tuple[str, str]:
-    try:
-        check_schema(engine)
-    except SchemaError as error:
-        return "503 Service Unavailable", str(error)
-    except OperationalError:
-        return "503 Service Unavailable", "PostgreSQL can't be reached"
-    return "200 OK", "the ledger can be read"

@@ -4,9 +4,10 @@ import secrets
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, status
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from dicom_node.audit import AuditEvent, AuditEventId, AuditOutcome
+from worker.records.schema import readiness
 from worker.records.user_role import SessionKind
 from worker.web.guard import Ledger, SignedForm, Viewer, Web, WebOf, address_of
 from worker.web.logins import close_session, form_token, open_session
@@ -14,6 +15,20 @@ from worker.web.pages import render
 from worker.web.users import ATTEMPTS_COUNT_FOR, TooManyAttemptsError, authenticate
 
 router = APIRouter(include_in_schema=False)
+
+
+@router.get("/live")
+def live() -> PlainTextResponse:
+    """Tell a probe that this process answers."""
+    return PlainTextResponse("this process answers\n")
+
+
+@router.get("/ready")
+def ready(web: WebOf) -> PlainTextResponse:
+    """Tell a probe whether the ledger can be read."""
+    is_ready, words = readiness(web.sessions.kw["bind"])
+    code = status.HTTP_200_OK if is_ready else status.HTTP_503_SERVICE_UNAVAILABLE
+    return PlainTextResponse(f"{words}\n", code)
 
 
 @router.get("/login")

@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 LARGEST_FORM: Final = 16 * 1024
 STATIC: Final = "/static/"
+PROBES: Final = frozenset({"/live", "/ready"})
+"""Asked for every few seconds by a machine: nothing to log at the usual level."""
 POLICY: Final = (
     "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -74,7 +76,8 @@ class SafeAnswers:
                     await self._tell_failure(Request(scope))(scope, receive, send_safely)
         # the route's own pattern: what stands in its place may be anything that a person types
         route = getattr(scope.get("route"), "path", "no route")
-        logger.info("%s %s %d %.0f ms", scope["method"], route, code, 1000 * (time.monotonic() - began))
+        level = logging.DEBUG if route in PROBES else logging.INFO
+        logger.log(level, "%s %s %d %.0f ms", scope["method"], route, code, 1000 * (time.monotonic() - began))
 
 
 def _is_too_large(scope: Scope) -> bool:

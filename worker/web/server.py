@@ -1,5 +1,6 @@
 """Serves the application on its own socket, with TLS where the settings name a certificate."""
 
+import logging
 import socket
 
 import uvicorn
@@ -29,6 +30,8 @@ def open_web(engine: Engine, settings: Settings) -> Web:
 def serve(engine: Engine, settings: Settings, listener: socket.socket) -> None:
     """Serve until a signal ends it; requests that are being answered are finished first."""
     configure_logging(settings.log_format)
+    # it tells of each look at the schema, and a probe looks every few seconds
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     configuration = uvicorn.Config(
         make_app(open_web(engine, settings)),
         log_config=None,

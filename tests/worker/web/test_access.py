@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
-from sqlalchemy import select, text, update
+from sqlalchemy import create_engine, select, text, update
+from sqlalchemy.orm import sessionmaker
 from starlette.routing import Mount
 
 from dicom_node.audit import AuditEventId
@@ -27,6 +28,8 @@ from worker.web.users import ATTEMPTS_OF_A_NAME, ATTEMPTS_OF_AN_ADDRESS, UserErr
 VIEWER, OPERATOR, ADMIN = UserRole
 PUBLIC = None
 NEEDED = {
+    ("GET", "/live"): PUBLIC,
+    ("GET", "/ready"): PUBLIC,
     ("GET", "/login"): PUBLIC,
     ("POST", "/login"): PUBLIC,
     ("GET", "/"): VIEWER,
@@ -56,6 +59,7 @@ NEEDED = {
     ("GET", "/api/v1/drift"): VIEWER,
     ("POST", "/logout"): VIEWER,
 }
+AWAY = "postgresql+psycopg://nobody@127.0.0.1:1/none"
 FIELDS = {"grade": "HGG", "words": "x", "t1ce": "9"}
 
 
@@ -102,13 +106,30 @@ def test_each_route_is_in_the_table_and_has_the_guard_that_the_table_says(web):
 def test_each_role_reaches_what_the_table_says_and_no_more(graded, web, log_in, role):
     browser = Browser(web) if role is None else log_in(role)
     for (method, path), needed in NEEDED.items():
-        if path == "/login":
+        if needed is PUBLIC:
             continue
         refused = is_refused(ask(browser, method, path), path)
         if role is None:
             assert refused == "login" or path == "/logout", path
         else:
             assert refused == ("" if role.covers(needed) else "role"), path
+
+
+def test_a_probe_is_told_whether_the_ledger_can_be_read_and_no_more(graded, web, caplog):
+    browser = Browser(web)
+    caplog.set_level(logging.INFO)
+    assert (browser.get("/live").text, browser.get("/ready").text) == (
+        "this process answers\n",
+        "the ledger can be read\n",
+    )
+    with web.sessions.begin() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert (browser.get("/live").status_code, browser.get("/ready").status_code) == (200, 503)
+    away = Web(web.settings, sessionmaker(create_engine(AWAY)), web.spool, web.audit)
+    answer = Browser(away).get("/ready")
+    assert (answer.status_code, answer.text) == (503, "PostgreSQL can't be reached\n")
+    assert Browser(away).get("/live").status_code == 200
+    assert not [record for record in caplog.records if record.name.startswith("worker")]
 
 
 @pytest.mark.parametrize("role", UserRole)
