@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 from sqlalchemy import select, update
 
+from dicom_node.results.result_kind import ResultKind, kind_of
 from tests.dicom_node.result_samples import COLUMNS, ROWS
 from tests.worker.test_decisions import prepare, receive
 from tests.worker.test_indexing import freeze_now, make_study
 from tests.worker.test_interventions import hold_incomplete, hold_job
-from tests.worker.web.browser import PATIENT, SCANNER, UID, Browser
+from tests.worker.web.browser import PATIENT, SCANNER, UID, Browser, grade_a_study
 from worker.answers.study_story import tell_story
 from worker.records.database import Feedback, Instance, Job, Result, ResultObject, RoleDecision, WorkDecision
 from worker.records.user_role import UserRole
@@ -134,6 +135,19 @@ def test_the_report_is_text(graded, log_in):
     page = log_in(VIEWER).get("/studies/1/report").text
     assert "Oncology Measurement Report" in page
     assert PATIENT["PatientName"] not in page
+
+
+def test_the_report_and_the_images_are_found_among_all_kinds_of_object(node, web, log_in):
+    grade_a_study(node, ResultKind)
+    browser = log_in(VIEWER)
+    assert "Oncology Measurement Report" in browser.get("/studies/1/report").text
+    assert "Oncology Measurement Report" in browser.get("/api/v1/studies/1/report").json()["text"]
+    with web.sessions() as session:
+        rows = session.execute(select(ResultObject.position, ResultObject.sop_class_uid)).all()
+    assert {kind_of(sop_class) for _, sop_class in rows} == set(ResultKind)
+    for position, sop_class in rows:
+        code = 200 if kind_of(sop_class) is ResultKind.IMAGES else 404
+        assert browser.get(f"/studies/1/objects/{position}/page.png").status_code == code, position
 
 
 def test_a_study_is_found_by_accession_number_or_patient_id(graded, log_in):
