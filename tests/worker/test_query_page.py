@@ -1,21 +1,26 @@
 """The page of queries, run as the role that it is written for, and the feedback it asks about."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, func, text, update
+from sqlalchemy import event, func, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
 from benchmarks.queries import fill
 from tests.command import gliograde
 from tests.worker.deliveries import job_to_deliver, make_object
 from tests.worker.test_delivering import deliver_step
-from tests.worker.test_indexing import make_study
-from worker.records.database import AuditRecord, Result
+from tests.worker.test_indexing import freeze_now, make_study
+from tests.worker.test_interventions import hold_job
+from worker.records.database import AuditRecord, Delivery, Job, Result, ResultObject
+from worker.records.destinations import ensure_destinations
 from worker.records.queries import study_standings
 from worker.records.schema import readers_may_read
 from worker.records.wanted import Standing, Wanted
+from worker.states import DeliveryState, JobState
+from worker.study.interventions import retry_study
 from worker.upkeep.audit import copy_audit_trail
 
 PAGE = Path(__file__).parents[2] / "docs" / "query.md"
@@ -68,6 +73,58 @@ def test_a_result_its_turnaround_and_a_held_study_are_found(node, ask):
     assert ask(QUERIES["Turnaround"])[0]["count"] == 1
     (failure,) = ask(QUERIES["What waits for a person"])
     assert (failure["kind"], failure["reason_code"]) == ("study", "study_held")
+
+
+def waiting(ask):
+    return [(row["kind"], row["reason_code"]) for row in ask(QUERIES["What waits for a person"])]
+
+
+def test_a_newer_version_settles_what_was_held(node, ask, sessions):
+    make_study(node.sessions, node.spool, 1, study="9.9", series="9.9.1")
+    freeze_now(sessions)
+    hold_job(node, 2)
+    assert waiting(ask) == [("job", "prepare_failed")]
+    with sessions.begin() as session:
+        assert retry_study(session, 2, "Dr. A") == 2
+    assert waiting(ask) == []
+    hold_job(node, 3)
+    assert waiting(ask) == [("job", "prepare_failed")]
+
+
+def test_a_study_of_doubtful_identity_is_listed_without_the_job_that_it_stopped(node, ask, sessions):
+    make_study(node.sessions, node.spool, 1, study="9.9", series="9.9.1")
+    freeze_now(sessions)
+    make_study(node.sessions, node.spool, 1, study="9.9", series="9.9.1", PatientID="P2")
+    with sessions() as session:
+        assert session.get_one(Job, 2).state is JobState.HELD
+    assert waiting(ask) == [("study", "study_held")]
+
+
+def test_refusals_are_a_row_a_destination_until_a_newer_result_takes_their_place(make_node, ask, sessions):
+    job_to_deliver(make_node(), *(make_object() for _ in range(3)))
+    first = datetime.now(UTC) - timedelta(hours=1)
+    with sessions.begin() as session:
+        ensure_destinations(session, ["archive", "pacs"])
+        for minutes, item in enumerate(session.scalars(select(ResultObject).order_by(ResultObject.id))):
+            for name in ("archive", "pacs"):
+                refused = name == "pacs" or minutes == 0
+                session.add(
+                    Delivery(
+                        result_object_id=item.id,
+                        destination=name,
+                        state=DeliveryState.FAILED if refused else DeliveryState.SENT,
+                        failed_at=first + timedelta(minutes=minutes) if refused else None,
+                        detail=f"refusal {minutes}",
+                    )
+                )
+    rows = ask(QUERIES["What waits for a person"])
+    assert [(row["destination"], row["objects"], row["reason"], row["since"] - first) for row in rows] == [
+        ("pacs", 3, "refusal 2", timedelta(minutes=2)),
+        ("archive", 1, "refusal 0", timedelta(0)),
+    ]
+    with sessions.begin() as session:
+        session.execute(update(Result).values(is_replaced=True))
+    assert ask(QUERIES["What waits for a person"]) == []
 
 
 def test_results_of_other_weights_are_compared(node, ask, sessions):

@@ -20,7 +20,7 @@ from worker.settings import Settings
 from worker.study.decisions import own_name
 from worker.web.address import is_exposed, open_socket, url_of
 from worker.web.logins import open_session
-from worker.web.users import UserError, add_user, disable_user, enable_user, find_user, set_password
+from worker.web.users import UserError, add_user, disable_user, enable_user, find_user, set_password, set_role
 
 users = typer.Typer(help="Accounts of the web page.", no_args_is_help=True)
 
@@ -100,6 +100,19 @@ def password(name: UserName) -> None:
         set_password(session, find_user(session, name), new)
         session.commit()
     _note("web password changed", name)
+
+
+@users.command("role")
+def role(
+    name: UserName,
+    role: Annotated[UserRole, typer.Option(help="What the user may do from now on.")],
+) -> None:
+    """Let a user do more or less than before; ends the user's logins and tokens now."""
+    with open_ledger() as session:
+        set_role(session, find_user(session, name), role)
+        session.commit()
+    _note(f"web account is now {role.value}", name)
+    console.print(f"user {name} is {role.value}", soft_wrap=True, markup=False)
 
 
 @users.command("token")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_node.peers.stand_in_pacs import StoredInstance
+from dicom_node.results.result_kind import ResultKind, kind_of
 from dicom_node.results.secondary_capture import SUMMARY_NUMBER
 from dicom_node.results.show import render_text, to_png
 from worker.demonstration.demo_study import DemoStudy
@@ -20,11 +20,12 @@ def export_study(study: DemoStudy, number: int, instances: Sequence[StoredInstan
     place.mkdir(parents=True)
     for instance in instances:
         dataset = dcmread(instance.path)
-        if instance.sop_class_uid == SecondaryCaptureImageStorage:
-            kind = "summary" if dataset.InstanceNumber == SUMMARY_NUMBER else "attention"
-            to_png(dataset, place / f"{kind}-{dataset.InstanceNumber:02d}.png")
-        else:
-            (place / "report.txt").write_text(render_text(dataset))
+        match kind_of(instance.sop_class_uid):
+            case ResultKind.IMAGES:
+                name = "summary" if dataset.InstanceNumber == SUMMARY_NUMBER else "attention"
+                to_png(dataset, place / f"{name}-{dataset.InstanceNumber:02d}.png")
+            case ResultKind.REPORT:
+                (place / "report.txt").write_text(render_text(dataset))
     if not instances and study.standing is not None:
         (place / "not-graded.txt").write_text(f"{study.standing.hold_reason or study.standing.reason}\n")
     return place

@@ -32,7 +32,7 @@ class GradesOfDay:
 
 @dataclass(frozen=True, slots=True)
 class FailuresOfReason:
-    """How often something needed a person, by what it was."""
+    """How many things still need a person, by what they are."""
 
     kind: str
     reason_code: str
@@ -50,6 +50,8 @@ class Failure:
     reason_code: str | None
     reason: str | None
     since: datetime | None
+    objects: int | None
+    """How many of a study's objects the destination refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def read_grades(session: Session, days: int) -> list[GradesOfDay]:
 
 
 def count_failures(session: Session, days: int) -> list[FailuresOfReason]:
-    """Count what needed a person by its reason, most frequent first."""
+    """Count what still needs a person by its reason, most frequent first."""
     rows = session.execute(
         text("""
             SELECT kind, coalesce(reason_code, state) AS code, count(*) FROM v_failures
@@ -128,7 +130,7 @@ def read_failures(session: Session, days: int) -> list[Failure]:
     """Read what needs a person, newest first."""
     rows = session.execute(
         text("""
-            SELECT kind, study_id, destination, state, reason_code, reason, since FROM v_failures
+            SELECT kind, study_id, destination, state, reason_code, reason, since, objects FROM v_failures
             WHERE since > now() - :days * interval '1 day' ORDER BY since DESC, study_id DESC LIMIT :most
         """),
         {"days": days, "most": MOST_FAILURES},

@@ -51,7 +51,7 @@ def show_figures(request: Request, session: Ledger, visitor: Viewer, days: Days 
         ),
         failures=failures,
         failures_chart=draw_bars(
-            "Needed a person, by reason",
+            "Still needs a person, by reason",
             [row.reason_code for row in failures],
             {"count": [float(row.count) for row in failures]},
         ),

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from pydicom import Dataset, dcmread
-from pydicom.uid import SecondaryCaptureImageStorage
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_node.receiving.spool import Spool
 from dicom_node.results.attention_page import split_page
+from dicom_node.results.result_kind import ResultKind, kind_of
 from worker.records.database import Instance, Result, ResultObject
 from worker.study.reporting import object_path
 
@@ -63,8 +63,8 @@ def newest_pictures(session: Session, study_id: int) -> ResultPictures | None:
         .where(ResultObject.result_id == result_id)
         .order_by(ResultObject.position)
     ).all()
-    images = [position for position, sop_class in rows if sop_class == SecondaryCaptureImageStorage]
-    reports = [position for position, sop_class in rows if sop_class != SecondaryCaptureImageStorage]
+    images = [position for position, sop_class in rows if kind_of(sop_class) is ResultKind.IMAGES]
+    reports = [position for position, sop_class in rows if kind_of(sop_class) is ResultKind.REPORT]
     return ResultPictures(
         result_id, images[0] if images else None, images[1:], reports[0] if reports else None
     )

@@ -98,13 +98,20 @@ def attention(request: Request, session: Ledger, visitor: Viewer, web: WebOf, st
 
 @router.get("/studies/{study_id}/objects/{position}/{layer}.png")
 def picture(
-    session: Ledger, visitor: Viewer, web: WebOf, study_id: int, position: int, layer: Layer
+    request: Request,
+    session: Ledger,
+    visitor: Viewer,
+    web: WebOf,
+    study_id: int,
+    position: int,
+    layer: Layer,
 ) -> Response:
     """Serve one layer of one image of the newest result."""
-    del visitor
+    row = find_row(session, study_id)
     pictures = newest_pictures(session, study_id)
     if pictures is None or position not in {pictures.summary, *pictures.slices}:
         raise HTTPException(status.HTTP_404_NOT_FOUND, "there is no such image")
+    note_look(request, visitor, row, "image viewed")
     try:
         image = read_object(session, web.settings.results_folder, pictures.result_id, position)
         return Response(draw_layer(session, web.spool, image, layer), media_type="image/png")
@@ -210,9 +217,9 @@ def _decide(
         session.commit()
     except (RolesError, InterventionError) as error:
         session.rollback()
-        return _study_page(
-            request, session, find_row(session, study_id), status.HTTP_409_CONFLICT, problem=str(error)
-        )
+        row = find_row(session, study_id)
+        note_look(request, visitor, row, "study viewed")
+        return _study_page(request, session, row, status.HTTP_409_CONFLICT, problem=str(error))
     web.audit.decision(
         SAID[said], person=visitor.name, ae_title=web.settings.ae_title, study_instance_uid=uid
     )

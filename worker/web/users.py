@@ -61,6 +61,14 @@ def set_password(session: Session, user: WebUser, password: str) -> None:
     end_sessions(session, user)
 
 
+def set_role(session: Session, user: WebUser, role: UserRole) -> None:
+    """Let an account do something else and end its sessions and tokens; raises UserError."""
+    if user.role is role:
+        raise UserError(f"user {user.name} is {role.value} already")
+    user.role = role
+    end_sessions(session, user)
+
+
 def disable_user(session: Session, user: WebUser) -> None:
     """Let an account in no more and end its sessions and tokens; what it did stays in the ledger."""
     session.execute(update(WebUser).where(WebUser.id == user.id).values(disabled_at=func.now()))

@@ -6,16 +6,14 @@ from typing import Any
 from fastapi.testclient import TestClient
 from sqlalchemy import func, update
 
-from dicom_node.reading.evidence import InstanceReference, build_evidence
-from dicom_node.results.secondary_capture import build_attention_images, build_summary_image
-from dicom_node.results.structured_report import build_structured_report, select_key_frames, select_key_images
+from dicom_node.results.result_kind import DEFAULT_KINDS
 from model.grade import Contrast
-from tests.dicom_node.result_samples import attention_at, make_report, mr_series, stored
+from tests.dicom_node.result_samples import attention_at, make_report, mr_series
 from tests.worker.deliveries import job_to_deliver
 from tests.worker.samples import spool_object
 from worker.records.database import Result
 from worker.records.user_role import UserRole
-from worker.study.pipeline import serialise
+from worker.study.pipeline import build_objects
 from worker.web.app import make_app
 from worker.web.guard import Web
 from worker.web.users import add_user
@@ -38,20 +36,15 @@ def make_web(node):
     return Web(node.settings, node.sessions, node.spool, node.audit)
 
 
-def grade_a_study(node):
+def grade_a_study(node, kinds=DEFAULT_KINDS):
     """Study 1: received, graded and built as the service builds it, its objects waiting to be sent."""
-    reference = [stored(dataset) for dataset in mr_series(**HEADER)]
-    for dataset in mr_series(**HEADER):
-        spool_object(node.spool, dataset)
-    report, attention = make_report(), attention_at((10.0, 10.0, 0.0))
-    evidence = build_evidence(reference[0], reference)
-    series = dict.fromkeys(Contrast, reference)
-    summary = build_summary_image(series, dict.fromkeys(Contrast, attention), report, evidence)
-    images = build_attention_images(reference, attention, report, evidence)
-    key_frames = select_key_frames(select_key_images(images), [reference])
-    document = build_structured_report(report, evidence, key_frames, images, InstanceReference.of(summary))
-    datasets = [summary, *(image.dataset for image in images), document]
-    job_to_deliver(node, *map(serialise, datasets), study=UID, **PATIENT)
+    entries = [spool_object(node.spool, dataset) for dataset in mr_series(**HEADER)]
+    paths = tuple(node.spool.object_path(entry.sha256) for entry in entries)
+    attention = dict.fromkeys(Contrast, attention_at((10.0, 10.0, 0.0)))
+    objects = build_objects(
+        make_report(), dict.fromkeys(Contrast, paths), attention, node.settings.maximum_images, kinds
+    )
+    job_to_deliver(node, *objects, study=UID, **PATIENT)
     with node.sessions.begin() as session:
         session.execute(update(Result).values(created_at=func.now(), **SCANNER))
 

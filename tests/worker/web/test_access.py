@@ -390,6 +390,31 @@ def test_logins_looks_and_refusals_stand_in_the_audit_trail(graded, web, log_in)
     assert events[1]["patient_id"] == PATIENT["PatientID"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "code", "detail"),
+    [
+        ("GET", "/studies/{study_id}", 200, "study viewed"),
+        ("GET", "/studies/{study_id}/attention", 200, "attention viewed"),
+        ("GET", "/studies/{study_id}/objects/{position}/{layer}.png", 200, "image viewed"),
+        ("GET", "/studies/{study_id}/report", 200, "report viewed"),
+        ("GET", "/api/v1/studies/{study_id}", 200, "study viewed"),
+        ("GET", "/api/v1/studies/{study_id}/report", 200, "report viewed"),
+        # why a decision can't be made is told on the page of the study
+        ("POST", "/studies/{study_id}/release", 409, "study viewed"),
+    ],
+)
+def test_each_way_to_look_at_a_patient_stands_in_the_audit_trail(
+    graded, web, log_in, method, path, code, detail
+):
+    assert ask(log_in(OPERATOR), method, path).status_code == code
+    copy_audit_trail(graded)
+    accessed = AuditRecord.event_id == AuditEventId.INSTANCES_ACCESSED
+    with web.sessions() as session:
+        (event,) = map(json.loads, session.scalars(select(AuditRecord.body).where(accessed)))
+    assert (event["detail"], event["source"]) == (detail, OPERATOR)
+    assert (event["patient_id"], event["study_instance_uid"]) == (PATIENT["PatientID"], UID)
+
+
 def test_a_large_form_or_one_of_unknown_length_is_refused(web, log_in):
     browser = log_in(VIEWER)
     fields = {"form_token": browser.token("/"), "words": "x" * 20000}

@@ -1,5 +1,6 @@
 """The pages in a real browser: scripts run under the policy, keys and wheel work, the worklist keeps up."""
 
+import re
 import shutil
 import threading
 
@@ -17,6 +18,7 @@ from sqlalchemy import update
 from tests.worker.web.browser import password_of
 from worker.records.database import Job
 from worker.states import JobState
+from worker.web import study_pages
 from worker.web.address import open_socket
 from worker.web.app import make_app
 
@@ -96,6 +98,38 @@ def test_the_worklist_keeps_up_by_itself_and_what_has_the_focus_keeps_it(driver,
 
 def test_a_page_whose_login_has_ended_asks_for_it(driver, url, web):
     log_in(driver, url, "viewer")
+    with web.sessions.begin() as session:
+        session.connection().exec_driver_sql("DELETE FROM web_session")
+    wait(driver, lambda: driver.current_url.endswith("/login"))
+
+
+def test_a_page_that_is_not_refreshed_says_since_when_until_it_is_again(driver, url, monkeypatch):
+    def fail(*_):
+        raise ValueError
+
+    log_in(driver, url, "viewer")
+    assert words_of(driver, "stale") == ""
+    driver.set_network_conditions(offline=True, latency=0, throughput=0)
+    wait(driver, lambda: re.fullmatch(r"Not refreshed since \d\d:\d\d UTC", words_of(driver, "stale")))
+    assert driver.find_element(By.ID, "stale").aria_role == "status"
+    driver.delete_network_conditions()
+    wait(driver, lambda: words_of(driver, "stale") == "")
+    with monkeypatch.context() as patched:
+        patched.setattr(study_pages, "read_worklist", fail)
+        wait(driver, lambda: words_of(driver, "stale").startswith("Not refreshed since"))
+    wait(driver, lambda: words_of(driver, "stale") == "")
+
+
+def test_a_page_that_says_why_a_decision_is_not_made_keeps_up_too(driver, url, web):
+    log_in(driver, url, "operator")
+    driver.get(f"{url}/studies/1")
+    driver.find_element(By.XPATH, "//button[text()='Release as it is']").click()
+    wait(driver, lambda: driver.current_url.endswith("/studies/1/release"))
+    assert driver.find_elements(By.CSS_SELECTOR, ".problem[role=alert]")
+    with web.sessions.begin() as session:
+        session.execute(update(Job).values(state=JobState.HELD, reason="a destination refused it"))
+    wait(driver, lambda: "a destination refused it" in words_of(driver, "story"))
+    assert words_of(driver, "stale") == ""
     with web.sessions.begin() as session:
         session.connection().exec_driver_sql("DELETE FROM web_session")
     wait(driver, lambda: driver.current_url.endswith("/login"))

@@ -11,12 +11,15 @@ import urllib.request
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import select
 from typer.testing import CliRunner
 
 from tests.certificates import Authority
 from tests.worker.web.browser import Browser, password_of
 from worker.cli import app
+from worker.records.database import AuditRecord
 from worker.settings import Settings
+from worker.upkeep.audit import copy_audit_trail
 from worker.web.address import WebAddressError, is_exposed, open_socket, url_of
 
 
@@ -53,6 +56,25 @@ def test_accounts_are_kept_on_the_command_line(run, web):
     assert "disabled" in str(run("token", "dr-a").exception)
     assert run("enable", "dr-a").exit_code == 0
     assert browser.log_in("dr-a", password_of("b")).status_code == 303
+
+
+def test_a_role_is_changed_and_logins_and_tokens_end(node, run, web):
+    browser = Browser(web)
+    browser.log_in("viewer")
+    bearer = {"Authorization": f"Bearer {run('token', 'viewer').output.strip()}"}
+    assert run("role", "viewer", "--role", "operator").exit_code == 0
+    assert browser.get("/").headers["location"] == "/login"
+    assert browser.get("/api/v1/studies", **bearer).status_code == 401
+    assert browser.log_in("viewer").status_code == 303
+    assert "viewer (operator)" in browser.get("/").text
+    assert "operator already" in str(run("role", "viewer", "--role", "operator").exception)
+    assert browser.get("/").status_code == 200
+    assert "no user" in str(run("role", "nobody", "--role", "admin").exception)
+    assert run("role", "viewer").exit_code == 2
+    copy_audit_trail(node)
+    with web.sessions() as session:
+        bodies = session.scalars(select(AuditRecord.body)).all()
+    assert sum("web account is now operator: viewer" in body for body in bodies) == 1
 
 
 def test_a_token_opens_the_interface(run, web):

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -10,15 +11,26 @@ import pytest
 from PIL import Image
 from sqlalchemy import select, update
 
+from dicom_node.results.result_kind import ResultKind, kind_of
 from tests.dicom_node.result_samples import COLUMNS, ROWS
 from tests.worker.test_decisions import prepare, receive
 from tests.worker.test_indexing import freeze_now, make_study
 from tests.worker.test_interventions import hold_incomplete, hold_job
-from tests.worker.web.browser import PATIENT, SCANNER, UID, Browser
+from tests.worker.web.browser import PATIENT, SCANNER, UID, Browser, grade_a_study
 from worker.answers.study_story import tell_story
-from worker.records.database import Feedback, Instance, Job, Result, ResultObject, RoleDecision, WorkDecision
+from worker.records.database import (
+    Delivery,
+    Feedback,
+    Instance,
+    Job,
+    Result,
+    ResultObject,
+    RoleDecision,
+    WorkDecision,
+)
+from worker.records.destinations import ensure_destinations
 from worker.records.user_role import UserRole
-from worker.states import JobState
+from worker.states import DeliveryState, JobState
 from worker.study.reporting import object_path
 from worker.upkeep.audit import copy_audit_trail
 from worker.web.charts import draw_bars, draw_lines
@@ -136,6 +148,19 @@ def test_the_report_is_text(graded, log_in):
     assert PATIENT["PatientName"] not in page
 
 
+def test_the_report_and_the_images_are_found_among_all_kinds_of_object(node, web, log_in):
+    grade_a_study(node, ResultKind)
+    browser = log_in(VIEWER)
+    assert "Oncology Measurement Report" in browser.get("/studies/1/report").text
+    assert "Oncology Measurement Report" in browser.get("/api/v1/studies/1/report").json()["text"]
+    with web.sessions() as session:
+        rows = session.execute(select(ResultObject.position, ResultObject.sop_class_uid)).all()
+    assert {kind_of(sop_class) for _, sop_class in rows} == set(ResultKind)
+    for position, sop_class in rows:
+        code = 200 if kind_of(sop_class) is ResultKind.IMAGES else 404
+        assert browser.get(f"/studies/1/objects/{position}/page.png").status_code == code, position
+
+
 def test_a_study_is_found_by_accession_number_or_patient_id(graded, log_in):
     browser = log_in(VIEWER)
     for words in (PATIENT["PatientID"], f" {PATIENT['AccessionNumber']} "):
@@ -164,6 +189,18 @@ def test_an_operator_retries_once_and_is_named(node, web, log_in):
     with web.sessions() as session:
         events = tell_story(session, 1).events
     assert ("retried", "operator") in [(event.detail, event.source) for event in events]
+
+
+def test_what_a_destination_refused_of_a_study_waits_in_one_line(graded, web, log_in):
+    with web.sessions.begin() as session:
+        ensure_destinations(session, ["pacs"])
+        objects = session.scalars(select(ResultObject.id)).all()
+        refused = {"destination": "pacs", "state": DeliveryState.FAILED, "failed_at": datetime.now(UTC)}
+        session.add_all(Delivery(result_object_id=item, **refused) for item in objects)
+    browser = log_in(VIEWER)
+    assert f"<td>delivery of {len(objects)} objects to pacs</td>" in browser.get("/waiting").text
+    (failure,) = browser.get("/api/v1/failures").json()
+    assert (failure["kind"], failure["objects"]) == ("delivery", len(objects))
 
 
 def test_an_operator_releases(node, web, log_in):

@@ -1,16 +1,24 @@
 // Keeps parts of a page current: asks for the same page again and takes each part over by its id.
 "use strict";
 
+const PATIENCE = 30_000;
+const stale = document.getElementById("stale");
+
 async function refresh(part) {
-  const answer = await fetch(location.href, { headers: { "X-Gliograde-Refresh": "1" } });
+  // a page that answers a form has another address than the one to ask again
+  const answer = await fetch(part.dataset.source || location.href, {
+    headers: { "X-Gliograde-Refresh": "1" },
+    signal: AbortSignal.timeout(PATIENCE),
+  });
   if (answer.redirected) {
-    location.reload();
+    location.assign(answer.url);
     return;
   }
-  if (!answer.ok) return;
+  if (!answer.ok) throw new Error(`status ${answer.status}`);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const fresh = page.getElementById(part.id);
-  if (!fresh || fresh.innerHTML === part.dataset.shown) return;
+  if (!fresh) throw new Error(`no part ${part.id}`);
+  if (fresh.innerHTML === part.dataset.shown) return;
   part.dataset.shown = fresh.innerHTML;
   // what a person has opened stays open, what has the focus keeps it
   const open = [...part.querySelectorAll("details")].map((item) => item.open);
@@ -20,9 +28,26 @@ async function refresh(part) {
   if (link) part.querySelector(`a[href="${CSS.escape(link)}"]`)?.focus();
 }
 
+async function keepCurrent(part, since) {
+  if (!document.hidden) {
+    try {
+      await refresh(part);
+      since = new Date();
+      stale.textContent = "";
+    } catch {
+      const words = `Not refreshed since ${since.toISOString().slice(11, 16)} UTC`;
+      // a screen reader says again whatever is set again
+      if (stale.textContent !== words) stale.textContent = words;
+    }
+  }
+  wait(part, since);
+}
+
+function wait(part, since) {
+  setTimeout(keepCurrent, 1000 * Number(part.dataset.refresh), part, since);
+}
+
 for (const part of document.querySelectorAll("[data-refresh]")) {
   part.dataset.shown = part.innerHTML;
-  setInterval(() => {
-    if (!document.hidden) refresh(part).catch(() => {});
-  }, 1000 * Number(part.dataset.refresh));
+  wait(part, new Date());
 }
