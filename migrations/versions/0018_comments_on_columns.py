@@ -4,7 +4,7 @@ from alembic import op
 from sqlalchemy import text
 
 revision = "0018"
-down_revision = "0016"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 
@@ -221,6 +221,7 @@ VIEW_COMMENTS = {
     "v_failures.reason_code": "Why; stable words for programs; NULL where kind is delivery",
     "v_failures.reason": "The same in words for a person",
     "v_failures.since": "When that began, UTC; of a held study when its newest instance came",
+    "v_failures.objects": "How many objects were refused; NULL unless kind is delivery",
     "v_model_agreement.study_id": "The study, as `gliograde study` takes it",
     "v_model_agreement.older_result_id": "The earlier result",
     "v_model_agreement.newer_result_id": "The later result; NULL unless origin is reported",

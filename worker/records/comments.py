@@ -265,7 +265,8 @@ VIEW_COMMENTS = {
     "v_turnaround.delivered_at": "When a destination took the last object sent so far, UTC",
     "v_turnaround.work_seconds": "From frozen_at to ended_at",
     "v_turnaround.delivery_seconds": "From frozen_at to delivered_at",
-    "v_failures": "What a person has to look at: held studies and jobs, not gradable ones, refused objects",
+    "v_failures": "What a person has to look at: held studies; held and not gradable jobs of newest versions; "
+    "what a destination refused of a current result, one row a study and destination, with its number of objects",
     "v_failures.kind": "What failed: study, job, delivery",
     "v_failures.study_id": "The study, as `gliograde study` takes it",
     "v_failures.job_id": "The work on one version of it; NULL unless kind is job",
@@ -274,6 +275,7 @@ VIEW_COMMENTS = {
     "v_failures.reason_code": "Why; stable words for programs; NULL where kind is delivery",
     "v_failures.reason": "The same in words for a person",
     "v_failures.since": "When that began, UTC; of a held study when its newest instance came",
+    "v_failures.objects": "How many objects were refused; NULL unless kind is delivery",
     "v_model_agreement": "Pairs of results of one study by different weights; origin reported: both were "
     "the study's result",
     "v_model_agreement.study_id": "The study, as `gliograde study` takes it",
