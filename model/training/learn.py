@@ -2,19 +2,16 @@
 
 Blocks 1-4 never change, so that F3 and F4 are kept as float16. The loss is cross entropy of the grade on
 slices with tumour, and Yan's regulariser (IPMI 2019) on all: the Dice loss of each attention map against
-the tumour. The weights kept are the mean of those passed through (stochastic weight averaging, Izmailov
-2018), which carry over to another anatomy better than the last ones do.
+the tumour.
 """
 
 import logging
 import time
-from itertools import chain, repeat
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, TensorDataset
 
 from model.network import INPUT_SIZE, AttentionVGG16, NetworkOutput
@@ -25,8 +22,6 @@ ATTENTION_LOSS_WEIGHT = 0.15
 BACKBONE_LEARNING_RATE = 1e-4
 HEAD_LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-5
-AVERAGED_FROM = 0.5
-"""Share of the steps after which weights are averaged."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,29 +64,26 @@ def fit(network: AttentionVGG16, kept: TensorDataset, epochs: int, deadline: flo
     """Train everything after pool-4 in place and give the steps taken; stops at `deadline` (monotonic)."""
     batches = DataLoader(kept, BATCH, shuffle=True)
     fresh = [network.attention3, network.attention4, network.head]
-    trained = torch.nn.ModuleList([network.block5, *fresh])
     groups = [
         {"params": list(network.block5.parameters()), "lr": BACKBONE_LEARNING_RATE},
         {"params": [p for module in fresh for p in module.parameters()], "lr": HEAD_LEARNING_RATE},
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY)
-    averaged, averaged_from = AveragedModel(trained), AVERAGED_FROM * epochs * len(batches)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * len(batches))
     network.train()
-    losses: list[float] = []
-    for f3, f4, labels, masks in chain.from_iterable(repeat(batches, epochs)):
-        if time.monotonic() > deadline:
-            _log.warning("stopped by the time limit after %d steps", len(losses))
-            break
-        loss = training_loss(network.grade_features(f3.float(), f4.float()), labels, masks.float())
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call] # torch's stub has no types here
-        optimiser.step()
-        losses.append(loss.item())
-        if len(losses) > averaged_from:
-            averaged.update_parameters(trained)
-        if len(losses) % len(batches) == 0:
-            epoch = losses[-len(batches) :]
-            _log.info("epoch %d of %d: loss %.3f", len(losses) // len(batches), epochs, np.mean(epoch))
-    if averaged.n_averaged:
-        trained.load_state_dict(averaged.module.state_dict())
-    return len(losses)
+    steps = 0
+    for epoch in range(epochs):
+        losses: list[float] = []
+        for f3, f4, labels, masks in batches:
+            if time.monotonic() > deadline:
+                _log.warning("stopped by the time limit after %d steps", steps)
+                return steps
+            loss = training_loss(network.grade_features(f3.float(), f4.float()), labels, masks.float())
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call] # torch's stub has no types here
+            optimiser.step()
+            schedule.step()
+            losses.append(loss.item())
+            steps += 1
+        _log.info("epoch %d of %d: loss %.3f", epoch + 1, epochs, np.mean(losses))
+    return steps

@@ -56,7 +56,7 @@ def build_card(plan: Plan, samples: int, steps: int, seconds: float) -> Card:
     seeds = training_seeds(plan.seed, plan.cases)
     return Card(
         name="gliograde-simulated",
-        version="4",
+        version="3",
         architecture="attention-vgg16",
         classes=CLASS_ORDER,
         input=INPUT,
@@ -71,7 +71,7 @@ def build_card(plan: Plan, samples: int, steps: int, seconds: float) -> Card:
                 f"readings of one head), {plan.epochs} epochs planned. Blocks 1-4 are "
                 "ImageNet's (Oxford VGG16) and were not trained; block 5, both attention modules and the "
                 f"head were, on cross entropy and {ATTENTION_LOSS_WEIGHT} times the Dice loss of each "
-                "attention map; the weights are the mean over the later steps and have seen no real patient."
+                "attention map. The weights have seen no real patient."
             ),
             cases=plan.cases,
             samples=samples,

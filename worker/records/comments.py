@@ -265,8 +265,9 @@ VIEW_COMMENTS = {
     "v_turnaround.delivered_at": "When a destination took the last object sent so far, UTC",
     "v_turnaround.work_seconds": "From frozen_at to ended_at",
     "v_turnaround.delivery_seconds": "From frozen_at to delivered_at",
-    "v_failures": "What a person has to look at: held studies; held and not gradable jobs of newest versions; "
-    "what a destination refused of a current result, one row a study and destination, with its number of objects",
+    "v_failures": "What a person has to look at: held studies; held and not gradable jobs of newest "
+    "versions; what a destination refused of a current result, one row a study and destination, with its "
+    "number of objects",
     "v_failures.kind": "What failed: study, job, delivery",
     "v_failures.study_id": "The study, as `gliograde study` takes it",
     "v_failures.job_id": "The work on one version of it; NULL unless kind is job",
