@@ -44,6 +44,7 @@ COMMENTS = {
     "result_object.purged_at": "When a person purged its file, UTC; the row stays",
     "destination_state": "One destination, and since when it has been failing",
     "delivery": "One object on its way to one destination",
+    "delivery.state": "failed: refused for good; dismissed: and a person said that it need not be delivered",
     "delivery.sent_at": "When the destination took it, UTC",
     "delivery.failed_at": "When the destination refused it for good, UTC",
     "audit_record": "One event of the audit trail (PS3.15 A.5). Holds patient data",
