@@ -37,6 +37,7 @@ NEEDED = {
     ("GET", "/studies/{study_id}/report"): VIEWER,
     ("POST", "/studies/{study_id}/retry"): OPERATOR,
     ("POST", "/studies/{study_id}/release"): OPERATOR,
+    ("POST", "/studies/{study_id}/dismiss"): OPERATOR,
     ("POST", "/studies/{study_id}/roles"): OPERATOR,
     ("POST", "/studies/{study_id}/known-grade"): OPERATOR,
     ("GET", "/figures"): VIEWER,
@@ -56,7 +57,7 @@ NEEDED = {
     ("GET", "/api/v1/drift"): VIEWER,
     ("POST", "/logout"): VIEWER,
 }
-FIELDS = {"grade": "HGG", "words": "x", "t1ce": "9"}
+FIELDS = {"grade": "HGG", "words": "x", "t1ce": "9", "reason": "x"}
 
 
 def place(path):
