@@ -72,6 +72,7 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
         "roles": decide.roles,
         "retry": decide.retry,
         "release": decide.release,
+        "dismiss": decide.dismiss,
         "feedback": decide.feedback,
     },
     "Look after it": {

@@ -57,6 +57,8 @@ class DeliveryState(StrEnum):
     COMMITTED = "committed"
     FAILED = "failed"
     """Refused for good; a person has to look."""
+    DISMISSED = "dismissed"
+    """Refused for good, and a person said that it need not be delivered."""
 
 
 _ARRIVED = frozenset({DeliveryState.SENT, DeliveryState.SENT_WARNING, DeliveryState.UNCOMMITTED})
@@ -74,10 +76,19 @@ DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.SENT: frozenset(),
     DeliveryState.SENT_WARNING: frozenset(),
     DeliveryState.COMMITTED: frozenset(),
-    DeliveryState.FAILED: frozenset(),
+    # by a person's word alone, once the cause is gone or is let be
+    DeliveryState.FAILED: frozenset({DeliveryState.PENDING, DeliveryState.DISMISSED}),
+    DeliveryState.DISMISSED: frozenset(),
 }
 
-UNDELIVERED = tuple(state for state, following in DELIVERY_TRANSITIONS.items() if following)
+UNDELIVERED = tuple(
+    state
+    for state, following in DELIVERY_TRANSITIONS.items()
+    if following and state is not DeliveryState.FAILED
+)
+"""What a sender still has to do with."""
+UNSETTLED = (*UNDELIVERED, DeliveryState.FAILED)
+"""And what a person still has to look at."""
 DELIVERED = (DeliveryState.SENT, DeliveryState.SENT_WARNING, DeliveryState.COMMITTED)
 
 
@@ -92,9 +103,11 @@ class WorkWord(StrEnum):
     """What a person can say to a study that stands still."""
 
     RETRY = "retry"
-    """Its newest job was held or found nothing gradable, and the cause is gone."""
+    """Its newest job was held, found nothing gradable or was refused by a destination; the cause is gone."""
     RELEASE = "release"
     """It was held as incomplete, and is taken as it is."""
+    DISMISS = "dismiss"
+    """What a destination refused of its results need not be delivered."""
 
 
 class ReadingOrigin(StrEnum):
@@ -130,7 +143,7 @@ _STOPPED = frozenset({JobState.HELD, JobState.SUPERSEDED})
 
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     # done straight from prepare: what the network would see has been graded before;
-    # deliver straight from prepare: and its delivery had been called off;
+    # deliver straight from prepare: and its delivery had been called off, or refused and is retried;
     # report straight from prepare: that it isn't graded is reported
     JobState.PREPARE: frozenset(
         {JobState.GRADE, JobState.REPORT, JobState.DELIVER, JobState.NOT_GRADABLE, JobState.DONE}

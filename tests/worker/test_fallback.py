@@ -17,6 +17,7 @@ from tests.worker.deliveries import deliveries, destination, job_state, job_to_d
 from tests.worker.samples import make_header
 from worker.records.database import ResultObject
 from worker.states import DeliveryState, JobState
+from worker.study.interventions import retry_study
 from worker.study.pipeline import serialise
 
 CLASSES = (SecondaryCaptureImageStorage, Comprehensive3DSRStorage, EnhancedSRStorage)
@@ -67,11 +68,21 @@ def test_two_that_refuse_get_the_same_fallback_and_a_third_the_first(make_node, 
 
 def test_no_report_class_at_all_holds_the_job_for_a_person(make_node, tmp_path, results):
     with StandInPacs(tmp_path / "pacs", stored_classes=[SecondaryCaptureImageStorage]) as pacs:
-        node = make_node(destinations=(destination(pacs),))
+        place = destination(pacs)
+        node = make_node(destinations=(place,))
         job_to_deliver(node, *results)
         run(node)
     assert [item.state for item in deliveries(node)] == [DeliveryState.SENT, DeliveryState.FAILED]
     assert job_state(node) is JobState.HELD
+    # its class is taken from now on: what goes out is the report as it was made, not what it fell back to
+    with StandInPacs(
+        tmp_path / "mended", port=place.port, stored_classes=[Comprehensive3DSRStorage]
+    ) as mended:
+        with node.sessions.begin() as session:
+            assert retry_study(session, 1, "Dr. A").objects == 1
+        run(node)
+        assert [stored.sop_instance_uid for stored in mended.instances] == [results[1].sop_instance_uid]
+    assert [item.state for item in deliveries(node)] == [DeliveryState.SENT] * 2
 
 
 def test_a_destination_gets_the_kinds_of_object_that_it_asks_for(make_node, tmp_path, results):

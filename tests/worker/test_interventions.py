@@ -7,14 +7,13 @@ from sqlalchemy import select
 
 from dicom_node.audit import AuditEventId
 from tests.command import gliograde
-from tests.worker.deliveries import job_to_deliver, make_object
 from tests.worker.test_indexing import freeze_now, make_study
 from worker.answers.study_story import tell_story
 from worker.records import ledger
 from worker.records.database import AuditRecord, Job, Study, StudyVersion, WorkDecision
 from worker.states import Completeness, JobState, StudyState
 from worker.study.freezing import CompletenessRule, freeze_complete_studies, manifest_digest
-from worker.study.interventions import InterventionError, release_study, retry_study
+from worker.study.interventions import InterventionError, Retried, release_study, retry_study
 from worker.upkeep.audit import copy_audit_trail
 
 NOW = timedelta(0)
@@ -55,7 +54,7 @@ def test_a_held_job_is_retried_as_a_new_version_as_often_as_it_is_asked(node):
     freeze_now(node.sessions)
     for version in (2, 3):
         hold_job(node, version - 1)
-        assert say(node, retry_study) == version
+        assert say(node, retry_study) == Retried(version)
     assert job_states(node) == [JobState.HELD, JobState.HELD, JobState.PREPARE]
     with node.sessions() as session:
         decisions = session.execute(select(WorkDecision.decision, WorkDecision.decided_by)).all()
@@ -69,7 +68,7 @@ def test_a_study_that_is_not_gradable_is_retried(node):
         claim = ledger.claim_job(session, 1, JobState.PREPARE, "here", timedelta(minutes=1), 3)
         assert claim is not None
         ledger.advance_job(session, claim, JobState.NOT_GRADABLE, reason_code="missing_t1ce", reason="none")
-    assert say(node, retry_study) == 2
+    assert say(node, retry_study) == Retried(2)
 
 
 def test_what_goes_on_by_itself_is_not_retried(node):
@@ -83,16 +82,6 @@ def test_what_goes_on_by_itself_is_not_retried(node):
         say(node, release_study)
     with node.sessions() as session:
         assert session.scalars(select(WorkDecision)).all() == []
-
-
-def test_a_result_that_was_refused_is_not_graded_again(node):
-    job_id = job_to_deliver(node, make_object())
-    with node.sessions.begin() as session:
-        claim = ledger.claim_job(session, job_id, JobState.DELIVER, "here", timedelta(minutes=1), 3)
-        assert claim is not None
-        ledger.advance_job(session, claim, JobState.HELD, reason_code="delivery_failed", reason="refused")
-    with pytest.raises(InterventionError, match="has its result"):
-        say(node, retry_study)
 
 
 def test_an_incomplete_study_is_released_as_it_is(node):

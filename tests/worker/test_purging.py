@@ -23,6 +23,7 @@ from worker.records.database import (
 from worker.states import DeliveryState, JobState, StudyState
 from worker.study import steps
 from worker.study.indexing import index_spool
+from worker.study.interventions import retry_study
 from worker.study.manifest import load_manifest
 from worker.upkeep.audit import copy_audit_trail
 from worker.upkeep.census import missing_files
@@ -114,6 +115,17 @@ def test_what_is_owed_to_a_destination_stays(node, state):
     assert found(node, results=True) == []
     assert not purge(node, results=True)
     assert len(received(node)) == 3
+
+
+def test_an_older_version_that_was_held_keeps_nothing(node):
+    with node.sessions.begin() as session:
+        session.execute(update(Job).values(state=JobState.HELD, result_id=None))
+    with node.sessions.begin() as session:
+        retry_study(session, 1, "Dr. A")
+    assert found(node) == []
+    with node.sessions.begin() as session:
+        session.execute(update(Job).where(Job.id == 2).values(state=JobState.NOT_GRADABLE))
+    assert found(node) == [1]
 
 
 def test_broken_off_it_takes_up_the_rest(node):

@@ -9,9 +9,17 @@ from sqlalchemy import text, update
 from benchmarks.queries import fill
 from model.grade import Contrast, Grade, Verdict
 from worker.records.comments import VIEW_COMMENTS
-from worker.records.database import Base, SecondReading, Series, SeriesRole, create_ledger_engine
+from worker.records.database import (
+    Base,
+    Delivery,
+    SecondReading,
+    Series,
+    SeriesRole,
+    WorkDecision,
+    create_ledger_engine,
+)
 from worker.records.schema import SchemaError, _configuration, check_schema, upgrade_schema
-from worker.states import ReadingOrigin
+from worker.states import DeliveryState, ReadingOrigin, WorkWord
 
 
 @pytest.fixture
@@ -71,6 +79,12 @@ def test_down_and_up_again_with_data(engine, sessions):
                     pipeline_version="1",
                 )
             )
+        session.execute(
+            update(Delivery)
+            .where(Delivery.state == DeliveryState.FAILED)
+            .values(state=DeliveryState.DISMISSED, failed_at=None)
+        )
+        session.add(WorkDecision(study_id=1, decision=WorkWord.DISMISS, decided_by="Dr. A"))
     with engine.begin() as connection:
         configuration = _configuration()
         configuration.attributes["connection"] = connection

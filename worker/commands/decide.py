@@ -1,4 +1,4 @@
-"""What a person says of a study: `roles`, `retry`, `release`, `feedback`."""
+"""What a person says of a study: `roles`, `retry`, `release`, `dismiss`, `feedback`."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -12,7 +12,12 @@ from worker.commands.ledger import note_decision, open_ledger
 from worker.commands.terminal import DecidedBy, StudyName, console
 from worker.records.database import Feedback
 from worker.study.decisions import decide_roles, find_study, own_name, parse_roles, series_standings
-from worker.study.interventions import release_study, retry_study
+from worker.study.interventions import dismiss_study, release_study, retry_study
+
+RefusedBy = Annotated[
+    str | None,
+    typer.Option("--to", metavar="DESTINATION", help="Only what this destination refused; by default any."),
+]
 
 
 def roles(
@@ -46,14 +51,45 @@ def roles(
         console.print(roles_table(study_id, series_standings(session, study_id)))
 
 
-def retry(study: StudyName, decided_by: DecidedBy = None) -> None:
-    """Grade a study anew whose job was held or not gradable, once the cause is gone."""
-    _intervene(retry_study, "retried", study, decided_by)
+def retry(study: StudyName, destination: RefusedBy = None, decided_by: DecidedBy = None) -> None:
+    """Put a study to work again that stands still, once the cause is gone.
+
+    A result that a destination refused is sent there again as it is; else the study is graded anew.
+    """
+
+    def decide(session: Session, study_id: int, person: str) -> str:
+        retried = retry_study(session, study_id, person, destination)
+        if retried.objects is None:
+            return f"is retried and graded anew as version {retried.version}"
+        return f"goes on as version {retried.version}: {retried.objects} refused objects are sent again"
+
+    _intervene(decide, "retried" + _for(destination), study, decided_by)
 
 
 def release(study: StudyName, decided_by: DecidedBy = None) -> None:
     """Take a study as it is that is held as incomplete. A doubt about identity can't be released."""
-    _intervene(release_study, "released", study, decided_by)
+
+    def decide(session: Session, study_id: int, person: str) -> str:
+        return f"is released and graded anew as version {release_study(session, study_id, person)}"
+
+    _intervene(decide, "released", study, decided_by)
+
+
+def dismiss(
+    study: StudyName,
+    reason: Annotated[str, typer.Option(help="Why, for the audit trail. Nothing of the patient.")],
+    destination: RefusedBy = None,
+    decided_by: DecidedBy = None,
+) -> None:
+    """Say that what a destination refused of a study need not be delivered."""
+    if not reason.strip():
+        raise typer.BadParameter("say why", param_hint="--reason")
+
+    def decide(session: Session, study_id: int, person: str) -> str:
+        objects = dismiss_study(session, study_id, person, destination)
+        return f"has {objects} refused objects dismissed"
+
+    _intervene(decide, f"dismissed{_for(destination)}: {reason.strip()}", study, decided_by)
 
 
 def feedback(
@@ -72,13 +108,17 @@ def feedback(
         console.print(f"study {found.id} is known as {grade.value} from {source}")
 
 
+def _for(destination: str | None) -> str:
+    return "" if destination is None else f" for {destination}"
+
+
 def _intervene(
-    decide: Callable[[Session, int, str], int], word: str, study: str, decided_by: str | None
+    decide: Callable[[Session, int, str], str], audited: str, study: str, decided_by: str | None
 ) -> None:
     person = decided_by or own_name()
     with open_ledger() as session:
         found = find_study(session, study)
-        version = decide(session, found.id, person)
+        words = decide(session, found.id, person)
         session.commit()
-        note_decision(word, person, found.study_instance_uid)
-        console.print(f"study {found.id} is {word} and graded anew as version {version}", soft_wrap=True)
+        note_decision(audited, person, found.study_instance_uid)
+        console.print(f"study {found.id} {words}", soft_wrap=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from sqlalchemy import delete
+from sqlalchemy import delete, insert, literal, select
 from sqlalchemy.orm import Session
 
 from dicom_node.reading.series_choice import SeriesChoice, passed_over
@@ -11,6 +11,16 @@ from dicom_node.reading.series_description import SeriesDescription
 from model.grade import Contrast
 from model.space.quality import Quality, list_warnings
 from worker.records.database import PreprocessingQuality, SeriesCandidate, SeriesRole
+
+TABLES = (SeriesCandidate, SeriesRole, PreprocessingQuality)
+
+
+def copy_seen(session: Session, from_job_id: int, to_job_id: int) -> None:
+    """Let a job that goes on with another's result show what that one saw."""
+    for table in TABLES:
+        others = [column for column in table.__table__.columns if column.name != "job_id"]
+        rows = select(literal(to_job_id), *others).where(table.job_id == from_job_id)
+        session.execute(insert(table).from_select(["job_id", *(column.name for column in others)], rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +46,7 @@ class Seen:
 
     def write(self, session: Session) -> None:
         """Put it down in place of what an earlier attempt of the job saw."""
-        for table in (SeriesCandidate, SeriesRole, PreprocessingQuality):
+        for table in TABLES:
             session.execute(delete(table).where(table.job_id == self.job_id))
         if self.quality is not None:
             warnings = ",".join(list_warnings(self.quality))

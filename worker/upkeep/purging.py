@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from dicom_node.receiving.spool import Spool
 from worker.records.database import Delivery, Instance, Job, Result, ResultObject, Series, Study, StudyVersion
-from worker.states import UNDELIVERED, DeliveryState, JobState, StudyState
+from worker.records.queries import is_newest_version
+from worker.states import ACTIVE, UNSETTLED, JobState, StudyState
 from worker.study.completeness import is_past
 from worker.study.reporting import object_path
-
-ENDED_WELL = (JobState.DONE, JobState.NOT_GRADABLE, JobState.SUPERSEDED)
-UNSETTLED = (*UNDELIVERED, DeliveryState.FAILED)
 
 
 class NotPurgeableError(Exception):
@@ -100,11 +98,15 @@ def purge_study(
 
 
 def _is_over() -> ColumnElement[bool]:
-    """Stable, every job ended well, and nothing owed to a destination."""
+    """Stable, no job at work, the newest not held, and nothing owed to a destination."""
     going_on = (
         select(Job.id)
         .join(StudyVersion, StudyVersion.id == Job.study_version_id)
-        .where(StudyVersion.study_id == Study.id, Job.state.not_in(ENDED_WELL))
+        .where(
+            StudyVersion.study_id == Study.id,
+            # an older one that is held has had its answer: the newer version
+            or_(Job.state.in_(ACTIVE), and_(Job.state == JobState.HELD, is_newest_version())),
+        )
         .correlate(Study)
     )
     owed = (

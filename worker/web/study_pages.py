@@ -14,7 +14,7 @@ from worker.answers.study_story import tell_story
 from worker.records.database import Feedback, Study
 from worker.records.wanted import Standing
 from worker.study.decisions import RolesError, decide_roles
-from worker.study.interventions import InterventionError, release_study, retry_study
+from worker.study.interventions import InterventionError, dismiss_study, release_study, retry_study
 from worker.web.asking import Before, NamedSeries, WantedStudies
 from worker.web.guard import Ledger, Operator, SignedForm, Viewer, Web, WebOf, note_look
 from worker.web.logins import Visitor
@@ -24,7 +24,13 @@ from worker.web.worklist import find_studies, read_worklist
 
 router = APIRouter(include_in_schema=False)
 
-SAID = {"retry": "retried", "release": "released", "roles": "roles set", "known-grade": "feedback given"}
+SAID = {
+    "retry": "retried",
+    "release": "released",
+    "dismiss": "dismissed",
+    "roles": "roles set",
+    "known-grade": "feedback given",
+}
 """What a form says, and how the audit trail and the page tell of it."""
 
 
@@ -131,7 +137,7 @@ def report(request: Request, session: Ledger, visitor: Viewer, web: WebOf, study
 def retry(
     request: Request, session: Ledger, visitor: Operator, signed: SignedForm, study_id: int
 ) -> Response:
-    """Grade a study anew."""
+    """Grade a study anew, or send again what was refused of it."""
     del signed
     return _decide(
         request, session, visitor, study_id, "retry", lambda: retry_study(session, study_id, visitor.name)
@@ -147,6 +153,24 @@ def release(
     return _decide(
         request, session, visitor, study_id, "release", lambda: release_study(session, study_id, visitor.name)
     )
+
+
+@router.post("/studies/{study_id}/dismiss")
+def dismiss(
+    request: Request,
+    session: Ledger,
+    visitor: Operator,
+    signed: SignedForm,
+    study_id: int,
+    reason: Annotated[str, Form(max_length=200, pattern=r"\S")],
+) -> Response:
+    """Say that what was refused of a study need not be delivered, and why."""
+    del signed
+
+    def decide() -> object:
+        return dismiss_study(session, study_id, visitor.name)
+
+    return _decide(request, session, visitor, study_id, "dismiss", decide, f": {reason}")
 
 
 @router.post("/studies/{study_id}/roles")
@@ -208,6 +232,7 @@ def _decide(
     study_id: int,
     said: str,
     decide: Callable[[], object],
+    why: str = "",
 ) -> Response:
     """Do what a form says and tell the audit trail who said it; what can't be done is told on the page."""
     uid = find_row(session, study_id).study_instance_uid
@@ -221,7 +246,7 @@ def _decide(
         note_look(request, visitor, row, "study viewed")
         return _study_page(request, session, row, status.HTTP_409_CONFLICT, problem=str(error))
     web.audit.decision(
-        SAID[said], person=visitor.name, ae_title=web.settings.ae_title, study_instance_uid=uid
+        SAID[said] + why, person=visitor.name, ae_title=web.settings.ae_title, study_instance_uid=uid
     )
     return RedirectResponse(f"/studies/{study_id}?said={said}", status.HTTP_303_SEE_OTHER)
 

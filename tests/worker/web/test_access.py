@@ -40,6 +40,7 @@ NEEDED = {
     ("GET", "/studies/{study_id}/report"): VIEWER,
     ("POST", "/studies/{study_id}/retry"): OPERATOR,
     ("POST", "/studies/{study_id}/release"): OPERATOR,
+    ("POST", "/studies/{study_id}/dismiss"): OPERATOR,
     ("POST", "/studies/{study_id}/roles"): OPERATOR,
     ("POST", "/studies/{study_id}/known-grade"): OPERATOR,
     ("GET", "/figures"): VIEWER,
@@ -60,7 +61,7 @@ NEEDED = {
     ("POST", "/logout"): VIEWER,
 }
 AWAY = "postgresql+psycopg://nobody@127.0.0.1:1/none"
-FIELDS = {"grade": "HGG", "words": "x", "t1ce": "9"}
+FIELDS = {"grade": "HGG", "words": "x", "t1ce": "9", "reason": "x"}
 
 
 def place(path):

@@ -165,6 +165,6 @@ def test_all_can_be_reached_by_keyboard(driver, url):
         ActionChains(driver).send_keys(Keys.TAB).perform()
         focused = driver.switch_to.active_element
         reached.add(focused.get_attribute("name") or focused.text)
-    assert {"Worklist", "Log out", "Attention viewer", "Structured Report", "Grade anew"} <= reached
+    assert {"Worklist", "Log out", "Attention viewer", "Structured Report", "Try again"} <= reached
     assert {"Set series and grade anew", "t1ce", "grade", "Record"} <= reached
     assert complaints(driver) == []

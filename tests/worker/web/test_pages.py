@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 from PIL import Image
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from dicom_node.results.result_kind import ResultKind, kind_of
 from tests.dicom_node.result_samples import COLUMNS, ROWS
@@ -20,6 +20,7 @@ from tests.worker.web.browser import PATIENT, SCANNER, UID, Browser, grade_a_stu
 from worker.answers.study_story import tell_story
 from worker.records.database import (
     Delivery,
+    DestinationState,
     Feedback,
     Instance,
     Job,
@@ -210,6 +211,24 @@ def test_an_operator_releases(node, web, log_in):
     assert browser.post("/studies/1/release").status_code == 409
     with web.sessions() as session:
         assert session.scalars(select(Job.state)).all() == [JobState.PREPARE]
+
+
+def test_an_operator_dismisses_what_was_refused_and_says_why(graded, web, log_in):
+    with web.sessions.begin() as session:
+        session.add(DestinationState(name="pacs"))
+        session.flush()
+        session.add(Delivery(result_object_id=1, destination="pacs", state="failed", failed_at=text("now()")))
+        session.execute(update(Job).values(state=JobState.HELD))
+    browser = log_in(OPERATOR)
+    assert browser.post("/studies/1/dismiss", reason=" ").status_code == 422
+    assert browser.post("/studies/1/dismiss", reason="retired").headers["location"].endswith("said=dismiss")
+    assert browser.post("/studies/1/dismiss", reason="retired").status_code == 409
+    copy_audit_trail(graded)
+    with web.sessions() as session:
+        assert session.scalars(select(Delivery.state)).all() == [DeliveryState.DISMISSED]
+        assert ("dismissed: retired", "operator") in [
+            (event.detail, event.source) for event in tell_story(session, 1).events
+        ]
 
 
 def test_an_operator_sets_series_as_the_page_offers_them(make_node, node, web, log_in):
