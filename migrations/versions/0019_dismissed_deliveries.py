@@ -17,8 +17,8 @@ COMMENTS = {
     (
         "delivery",
         "state",
-    ): "pending, sending, unknown, uncommitted; sent, sent_warning, committed; failed: refused "
-    "for good; dismissed: and a person said that it need not be delivered",
+    ): "pending, sending, unknown, uncommitted; sent, sent_warning, committed; failed: "
+    "refused for good; dismissed: and a person said that it need not be delivered",
     ("work_decision", "decision"): "retry: its cause is gone; release: taken as it is, though incomplete; "
     "dismiss: what was refused need not be delivered",
 }

@@ -138,8 +138,8 @@ COMMENTS = {
     "destination_state.detail": "Why it failed last",
     "delivery": "One object on its way to one destination",
     "delivery.destination": "As the settings name it",
-    "delivery.state": "pending, sending, unknown, uncommitted; sent, sent_warning, committed; failed: refused for "
-    "good; dismissed: and a person said that it need not be delivered",
+    "delivery.state": "pending, sending, unknown, uncommitted; sent, sent_warning, committed; failed: "
+    "refused for good; dismissed: and a person said that it need not be delivered",
     "delivery.attempts": "Tries to send it",
     "delivery.status": "Status of the last answer, as C-STORE has it; NULL: there was none",
     "delivery.detail": "What the last attempt came to, in words",
@@ -193,8 +193,8 @@ COMMENTS = {
     "login_attempt.name_sha256": "Digest of what was typed as the name: people type passwords there",
     "login_attempt.address": "Where it came from",
     "work_decision": "A person's word that a study is put to work again; a row is never changed",
-    "work_decision.decision": "retry: its cause is gone; release: taken as it is, though incomplete; dismiss: what "
-    "was refused need not be delivered",
+    "work_decision.decision": "retry: its cause is gone; release: taken as it is, though incomplete; "
+    "dismiss: what was refused need not be delivered",
     "work_decision.decided_by": "Who said so",
     "preprocessing_quality": "How well the volumes of a job were cut, aligned and covered",
     "preprocessing_quality.brain_ml": "Volume of what was taken for the brain",
