@@ -85,7 +85,7 @@ def test_a_newer_version_settles_what_was_held(node, ask, sessions):
     hold_job(node, 2)
     assert waiting(ask) == [("job", "prepare_failed")]
     with sessions.begin() as session:
-        assert retry_study(session, 2, "Dr. A") == 2
+        assert retry_study(session, 2, "Dr. A").version == 2
     assert waiting(ask) == []
     hold_job(node, 3)
     assert waiting(ask) == [("job", "prepare_failed")]
