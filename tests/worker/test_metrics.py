@@ -176,6 +176,10 @@ def test_deliveries_and_failing_destinations_are_told(registry, make_node, sessi
         session.execute(update(DestinationState).values(failing_since=text("now() - interval '20 minutes'")))
     assert value(registry, "delivery_oldest_age_seconds", destination="pacs") == pytest.approx(600, abs=60)
     assert value(registry, "destination_failing_seconds", destination="pacs") == pytest.approx(1200, abs=60)
+    with sessions.begin() as session:
+        session.execute(text("UPDATE job SET state = 'superseded', ended_at = now()"))
+    assert value(registry, "deliveries", destination="pacs", state="pending") == 0
+    assert value(registry, "delivery_oldest_age_seconds", destination="pacs") == 0
 
 
 def test_workers_are_counted_by_queue_while_they_beat(registry, sessions):

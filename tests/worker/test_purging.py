@@ -117,6 +117,17 @@ def test_what_is_owed_to_a_destination_stays(node, state):
     assert len(received(node)) == 3
 
 
+def test_a_result_that_was_called_off_is_owed_to_nobody(node):
+    with node.sessions.begin() as session:
+        session.add(DestinationState(name="pacs"))
+        session.flush()
+        session.add(Delivery(result_object_id=1, destination="pacs"))
+    assert found(node) == []
+    with node.sessions.begin() as session:
+        session.execute(update(Job).values(state=JobState.SUPERSEDED))
+    assert found(node) == [1]
+
+
 def test_an_older_version_that_was_held_keeps_nothing(node):
     with node.sessions.begin() as session:
         session.execute(update(Job).values(state=JobState.HELD, result_id=None))

@@ -32,6 +32,7 @@ from worker.records.database import (
     SeriesRole,
     Study,
 )
+from worker.records.queries import live_results
 from worker.states import DeliveryState, JobState
 from worker.study import pipeline, steps
 from worker.study.claimed import ClaimedStep, take_claim
@@ -39,7 +40,7 @@ from worker.study.freezing import CompletenessRule, freeze_complete_studies
 from worker.study.indexing import INCOMPLETE, hold_study, index_spool
 from worker.study.inference import InferenceUnavailableError
 from worker.study.interventions import release_study
-from worker.study.reporting import live_results, object_path
+from worker.study.reporting import object_path
 from worker.study.workspace import workspace_of
 
 CONTRASTS = ("flair", "t2", "t1ce")

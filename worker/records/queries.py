@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, any_, func, literal, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, any_, exists, func, literal, select
 from sqlalchemy.orm import Session, aliased
 
 from model.grade import Contrast, Grade, Verdict
@@ -153,6 +153,13 @@ def state_counts(session: Session) -> dict[JobState, int]:
     """How many jobs are in each state."""
     rows = session.execute(select(Job.state, func.count()).group_by(Job.state))
     return {state: count for state, count in rows}  # noqa: C416 - rows aren't tuples to a type checker
+
+
+def live_results() -> Select[int]:
+    """Ids of the results that were sent or will be: not those whose job ended before anything was sent."""
+    return select(Result.id).where(
+        exists().where(Job.result_id == Result.id, Job.state != JobState.SUPERSEDED).correlate(Result)
+    )
 
 
 def is_newest_version() -> ColumnElement[bool]:

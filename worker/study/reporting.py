@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydicom.uid import UID, Comprehensive3DSRStorage
-from sqlalchemy import Select, exists, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from dicom_node.durable import sync_folder, write_durably
@@ -26,6 +26,7 @@ from worker.records.database import (
     SeriesRole,
 )
 from worker.records.destinations import ensure_destinations
+from worker.records.queries import live_results
 from worker.states import UNDELIVERED, JobState
 from worker.study.manifest import Manifest
 from worker.study.pipeline import PIPELINE_VERSION, BuiltObject, Graded
@@ -207,13 +208,6 @@ def ends_as(result: Result) -> JobState:
     if result.reason_code is None or result.verdict is Verdict.INDETERMINATE:
         return JobState.DONE
     return JobState.NOT_GRADABLE
-
-
-def live_results() -> Select[int]:
-    """Ids of the results that were sent or will be: not those whose job ended before anything was sent."""
-    return select(Result.id).where(
-        exists().where(Job.result_id == Result.id, Job.state != JobState.SUPERSEDED).correlate(Result)
-    )
 
 
 def is_left_behind(session: Session, result_id: int) -> bool:

@@ -20,6 +20,7 @@ from model.grade import Contrast
 from model.space.quality import PreprocessingError, require_gradable
 from worker.records import ledger
 from worker.records.database import Job, Result, Study
+from worker.records.queries import live_results
 from worker.records.seen import Seen
 from worker.states import JobState
 from worker.study import not_graded, pipeline
@@ -33,7 +34,6 @@ from worker.study.reporting import (
     describe_report,
     ends_as,
     is_left_behind,
-    live_results,
     record_result,
     write_objects,
 )

@@ -28,7 +28,7 @@ from worker.records.database import (
     SweepState,
 )
 from worker.records.heartbeat import MISSED_BEATS, silent_workers
-from worker.records.queries import is_newest_version
+from worker.records.queries import is_newest_version, live_results
 from worker.settings import Settings
 from worker.states import ACTIVE, STEPS, UNDELIVERED, DeliveryState, JobState, StudyState
 
@@ -164,7 +164,8 @@ def _deliveries(session: Session) -> Iterator[GaugeMetricFamily]:
         for unsent in (Delivery.state.in_(UNDELIVERED), Delivery.state == DeliveryState.FAILED)
         for name, state, count in session.execute(
             select(Delivery.destination, Delivery.state, func.count())
-            .where(unsent)
+            .join(ResultObject, ResultObject.id == Delivery.result_object_id)
+            .where(unsent, ResultObject.result_id.in_(live_results()))
             .group_by(Delivery.destination, Delivery.state)
         )
     }
@@ -185,7 +186,7 @@ def _destinations(session: Session) -> Iterator[GaugeMetricFamily]:
         )
         .outerjoin(Delivery, undelivered)
         .outerjoin(ResultObject, ResultObject.id == Delivery.result_object_id)
-        .outerjoin(Result, Result.id == ResultObject.result_id)
+        .outerjoin(Result, (Result.id == ResultObject.result_id) & Result.id.in_(live_results()))
         .group_by(DestinationState.name)
     ).all()
     words = "Since the oldest result that it lacks was made; 0: it lacks none"

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from dicom_node.receiving.spool import Spool
 from worker.records.database import Delivery, Instance, Job, Result, ResultObject, Series, Study, StudyVersion
-from worker.records.queries import is_newest_version
+from worker.records.queries import is_newest_version, live_results
 from worker.states import ACTIVE, UNSETTLED, JobState, StudyState
 from worker.study.completeness import is_past
 from worker.study.reporting import object_path
@@ -113,7 +113,7 @@ def _is_over() -> ColumnElement[bool]:
         select(Delivery.id)
         .join(ResultObject, ResultObject.id == Delivery.result_object_id)
         .join(Result, Result.id == ResultObject.result_id)
-        .where(Result.study_id == Study.id, Delivery.state.in_(UNSETTLED))
+        .where(Result.study_id == Study.id, Result.id.in_(live_results()), Delivery.state.in_(UNSETTLED))
         .correlate(Study)
     )
     return (Study.state == StudyState.STABLE) & ~going_on.exists() & ~owed.exists()
