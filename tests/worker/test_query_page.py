@@ -14,7 +14,7 @@ from tests.worker.deliveries import job_to_deliver, make_object
 from tests.worker.test_delivering import deliver_step
 from tests.worker.test_indexing import freeze_now, make_study
 from tests.worker.test_interventions import hold_job
-from worker.records.database import AuditRecord, Delivery, Job, Result, ResultObject
+from worker.records.database import AuditRecord, Delivery, Job, Result, ResultObject, StudyVersion
 from worker.records.destinations import ensure_destinations
 from worker.records.queries import study_standings
 from worker.records.schema import readers_may_read
@@ -73,6 +73,23 @@ def test_a_result_its_turnaround_and_a_held_study_are_found(node, ask):
     assert ask(QUERIES["Turnaround"])[0]["count"] == 1
     (failure,) = ask(QUERIES["What waits for a person"])
     assert (failure["kind"], failure["reason_code"]) == ("study", "study_held")
+
+
+def test_what_was_sent_before_a_version_was_made_is_not_its_turnaround(make_node, sessions):
+    job_to_deliver(make_node(), make_object(), make_object())
+    with sessions.begin() as session:
+        ensure_destinations(session, ["pacs"])
+        for item in session.scalars(select(ResultObject)):
+            session.add(Delivery(result_object_id=item.id, destination="pacs", state=DeliveryState.SENT))
+        session.flush()
+        frozen = session.scalars(select(StudyVersion.frozen_at)).one()
+        session.execute(update(Delivery).values(sent_at=frozen - timedelta(seconds=5)))
+        seconds = "SELECT delivery_seconds FROM v_turnaround"
+        assert session.scalar(text(seconds)) is None
+        session.execute(
+            update(Delivery).where(Delivery.id == 1).values(sent_at=frozen + timedelta(seconds=5))
+        )
+        assert session.scalar(text(seconds)) == 5
 
 
 def waiting(ask):

@@ -264,7 +264,8 @@ VIEW_COMMENTS = {
     "v_turnaround.result_id": "Its result; NULL: none yet, or none at all",
     "v_turnaround.frozen_at": "When the study was taken as complete, UTC",
     "v_turnaround.ended_at": "When the work had ended, UTC; NULL: not yet",
-    "v_turnaround.delivered_at": "When a destination took the last object sent so far, UTC",
+    "v_turnaround.delivered_at": "When a destination took the last object sent so far for this version, UTC; "
+    "NULL: none was",
     "v_turnaround.work_seconds": "From frozen_at to ended_at",
     "v_turnaround.delivery_seconds": "From frozen_at to delivered_at",
     "v_failures": "What a person has to look at: held studies; held and not gradable jobs of newest "
