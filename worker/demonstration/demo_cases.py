@@ -1,6 +1,5 @@
 """The demo's simulated scanner: which studies it sends, and how they are made."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from dicom_node.reading.mr_study import (
 from model.grade import Contrast, Grade
 from worker.states import JobState
 
-_NICENESS = 10
 ACQUIRED = ("flair", "t1", "t2", "t1ce")
 """Series of a study in the order of their numbers."""
 
@@ -129,11 +127,8 @@ def scan_all(
 
 @contextmanager
 def scanner_pool() -> Iterator[ProcessPoolExecutor]:
-    """Two processes that simulate, behind what grades the studies already sent. Leaving drops what waits.
-
-    They are spawned, because torch and fork don't mix.
-    """
-    pool = ProcessPoolExecutor(2, get_context("spawn"), os.nice, (_NICENESS,))
+    """Two processes that simulate; spawned, because torch and fork don't mix. Leaving drops what waits."""
+    pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"))
     try:
         yield pool
     finally:
