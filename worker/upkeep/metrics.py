@@ -30,14 +30,13 @@ from worker.records.database import (
 from worker.records.heartbeat import MISSED_BEATS, silent_workers
 from worker.records.queries import is_newest_version, live_results
 from worker.settings import Settings
-from worker.states import ACTIVE, STEPS, UNDELIVERED, DeliveryState, JobState, StudyState
+from worker.states import ACTIVE, STEPS, UNDELIVERED, UNSETTLED, DeliveryState, JobState, StudyState
 
 ARRIVING = (StudyState.OPEN, StudyState.HELD)
 WAITING = (*ACTIVE, JobState.HELD)
 """States whose jobs wait for something: the others have ended well, or as well as they could."""
 ENDED = tuple(state for state in JobState if state not in WAITING)
 ENDED_LATELY = timedelta(hours=1)
-UNSENT = (*UNDELIVERED, DeliveryState.FAILED)
 TURNAROUND_OVER = timedelta(days=1)
 QUANTILES = (0.5, 0.95)
 QUEUES = tuple(dict.fromkeys(step.queue for step in STEPS.values()))
@@ -159,7 +158,7 @@ def _turnaround(session: Session) -> Iterator[GaugeMetricFamily]:
 
 def _deliveries(session: Session) -> Iterator[GaugeMetricFamily]:
     # each of the two has an index of its own
-    counts = dict.fromkeys(product(session.scalars(select(DestinationState.name)), UNSENT), 0) | {
+    counts = dict.fromkeys(product(session.scalars(select(DestinationState.name)), UNSETTLED), 0) | {
         (name, state): count
         for unsent in (Delivery.state.in_(UNDELIVERED), Delivery.state == DeliveryState.FAILED)
         for name, state, count in session.execute(
