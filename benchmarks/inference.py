@@ -38,8 +38,10 @@ def main() -> None:
     slices = torch.randn(BATCH, 3, 224, 224)
     turned = slices.to(memory_format=torch.channels_last)
     compiled = CpuNetwork(eager, arguments.threads)
+    rounded = CpuNetwork(eager, arguments.threads, bfloat16=True)
     variants: dict[str, Callable[[], object]] = {
         "OpenVINO fp32 (the node)": lambda: compiled(slices),
+        f"OpenVINO {'bf16' if rounded.bfloat16 else 'fp32, for want of bf16'}": lambda: rounded(slices),
         "torch, channels last": lambda: channels_last(turned),
         "torch": lambda: eager(slices),
     }

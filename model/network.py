@@ -50,7 +50,9 @@ class AttentionModule(nn.Module):
         """Give the attended feature vector (n, c) and the attention (n, 1, h, w) of features (n, c, h, w)."""
         size = features.shape[-2:]
         raised = functional.interpolate(self.gate(gate), size, mode="bilinear", align_corners=False)
-        attention = torch.sigmoid(self.score(functional.relu(self.feature(features) + raised)))
+        score = self.score(functional.relu(self.feature(features) + raised))
+        # 16 bits would leave two values between 0.99 and 1, and the most attended place a matter of chance
+        attention = torch.sigmoid(score.float())
         return (attention * features).mean(dim=(2, 3)), attention
 
 

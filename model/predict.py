@@ -28,7 +28,7 @@ _LEAST_EVIDENCE = 1e-6
 
 
 Precision = Literal["fp32", "fp16", "bf16"]
-"""How an accelerator multiplies; a CPU always computes in fp32."""
+"""How the device multiplies. A CPU knows bf16, where it has instructions for it, and else fp32 alone."""
 _TYPES: Mapping[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -86,7 +86,7 @@ class Predictor:
 
         `device` is torch's name of it, by default the first CUDA device or else the CPU. `batch_size` is how
         many slices go through the network at once, by default 8 on a CPU and 64 on an accelerator. `threads`
-        sets torch's CPU threads for the whole process. `precision` is that of an accelerator.
+        sets torch's CPU threads for the whole process.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -160,7 +160,7 @@ def _on_device(
     if device.type == "cpu":
         from model.cpu_network import CpuNetwork  # noqa: PLC0415 - OpenVINO only where there is no accelerator
 
-        return CpuNetwork(network, torch.get_num_threads())
+        return CpuNetwork(network, torch.get_num_threads(), bfloat16=precision == "bf16")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
     return network if precision == "fp32" else HalfNetwork(network, device, precision)
 

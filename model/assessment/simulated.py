@@ -10,6 +10,7 @@ import multiprocessing
 from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -25,23 +26,31 @@ from model.assessment.simulated_outcomes import (
 from model.card import Card
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.metrics import Estimate, risk_coverage
-from model.predict import Predictor
-from model.simulation.samples import simulated_patient
+from model.predict import Precision, Predictor
+from model.simulation.samples import simulated_patient, training_head
 from model.simulation.simulated_cohort import TEST_HEAD, TEST_SEEDS, TEST_SHA256, validation_seeds
 
 _log = logging.getLogger(__name__)
 
 
-def assess(start: Path, folder: Path, validation: range, test: range, executor: Executor) -> Card:
+def assess(
+    start: Path,
+    folder: Path,
+    validation: range,
+    test: range,
+    executor: Executor,
+    precision: Precision = "fp32",
+) -> Card:
     """Calibrate the weights in `start` and set their gates, measure them on test patients, write both.
 
-    `validation` are seeds of the head trained on, `test` of the head kept for tests.
+    `validation` are seeds of the head trained on, in both of its readings, `test` of the head kept for tests.
     """
     card, network = load_checkpoint(start)
     card = card.model_copy(update={"temperature": 1.0, "bias": 0.0, "calibration": None, "gates": None})
     save_checkpoint(folder, network, card)
-    predictor = Predictor(folder, "cpu")
-    seen = measure_simulated(predictor, validation, executor.map(simulated_patient, validation), _tell)
+    predictor = Predictor(folder, "cpu", precision=precision)
+    patients = executor.map(simulated_patient, validation, map(training_head, validation))
+    seen = measure_simulated(predictor, validation, patients, _tell)
     card = calibrate(card, seen, f"simulated patients, seeds {validation.start} to {validation.stop - 1}")
     write_outcomes(folder / "validation.csv", card, seen)
     patients = executor.map(partial(simulated_patient, head=TEST_HEAD), test)
@@ -75,13 +84,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="seed of its training")
     parser.add_argument("--validation", type=int, default=60, help="simulated patients that calibrate")
     parser.add_argument("--test", type=int, default=len(TEST_SEEDS), help="patients of the test set")
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
     parser.add_argument("--processes", type=int, default=2, help="processes that simulate")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     seeds = validation_seeds(arguments.seed, arguments.validation), TEST_SEEDS[: arguments.test]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, context, torch.set_num_threads, (1,)) as executor:
-        card = assess(arguments.start, arguments.out, *seeds, executor)
+        card = assess(arguments.start, arguments.out, *seeds, executor, arguments.precision)
     for metric in card.metrics:
         _log.info("%s %.3f (%.3f to %.3f)", metric.name, metric.value, metric.low, metric.high)
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
+from torch import Tensor
 from torch.nn import functional
 
 from model.grade import Contrast, Grade
@@ -36,11 +37,13 @@ _MAXIMUM_NOISE = 0.15
 class Samples:
     """Slices of some patients.
 
-    `slices` is float16 (n, 3, 224, 224) as in a stack, `masks` bool (n, 224, 224) where the tumour is.
-    `labels` is int64 (n,), the index into `CLASS_ORDER`, or `NO_GRADE` where too little tumour is seen.
+    `slices` is float16 (n, 3, 224, 224) as in a stack; `brain` and `masks` are bool (n, 224, 224), where the
+    brain and where the tumour is. `labels` is int64 (n,), the index into `CLASS_ORDER`, or `NO_GRADE` where
+    too little tumour is seen.
     """
 
     slices: npt.NDArray[np.float16]
+    brain: Mask
     masks: Mask
     labels: npt.NDArray[np.int64]
 
@@ -49,6 +52,7 @@ class Samples:
         """Put samples one after the other."""
         return cls(
             np.concatenate([part.slices for part in parts]),
+            np.concatenate([part.brain for part in parts]),
             np.concatenate([part.masks for part in parts]),
             np.concatenate([part.labels for part in parts]),
         )
@@ -79,7 +83,7 @@ def simulated_patient(seed: int, head: Head = Head.MNI152) -> tuple[Stack, Mask,
 
 
 def draw_samples(seed: int, with_tumour: int, without_tumour: int) -> Samples:
-    """Draw augmented slices of the patient of this seed; fewer where it has fewer of a kind."""
+    """Draw slices of the patient of this seed; fewer where it has fewer of a kind."""
     random = np.random.default_rng(seed)
     grade = grade_of(seed)
     stack, tumour, _ = simulated_patient(seed, training_head(seed))
@@ -95,10 +99,9 @@ def draw_samples(seed: int, with_tumour: int, without_tumour: int) -> Samples:
             )
         ]
     )
-    slices, masks = _augment(stack.array[chosen], stack.mask[chosen], tumour[chosen], random)
     label = NO_GRADE if grade is None else CLASS_ORDER.index(grade)
     labels = np.where(seen[chosen], label, NO_GRADE).astype(np.int64)
-    return Samples(slices.astype(np.float16), masks, labels)
+    return Samples(stack.array[chosen].astype(np.float16), stack.mask[chosen], tumour[chosen], labels)
 
 
 def draw_many(seeds: Sequence[int], with_tumour: int, without_tumour: int, executor: Executor) -> Samples:
@@ -106,19 +109,18 @@ def draw_many(seeds: Sequence[int], with_tumour: int, without_tumour: int, execu
     return Samples.join(list(executor.map(draw_samples, seeds, repeat(with_tumour), repeat(without_tumour))))
 
 
-def _augment(
+def vary(
     slices: npt.NDArray[np.float32], brain: Mask, tumour: Mask, random: np.random.Generator
-) -> tuple[npt.NDArray[np.float32], Mask]:
-    """Vary each slice by itself: sharpness, contrast, brightness and noise of each series, pose and size."""
-    varied = np.empty_like(slices)
-    for index, channel in np.ndindex(slices.shape[:2]):
-        varied[index, channel] = _as_of_another_scanner(slices[index, channel], random)
-    varied *= brain[:, None]
-    channels = torch.from_numpy(np.concatenate([varied, tumour[:, None].astype(np.float32)], axis=1))
-    turns = torch.stack([_random_turn(random) for _ in slices])
-    grid = functional.affine_grid(turns, list(channels.shape), align_corners=False)
-    turned = functional.grid_sample(channels, grid, align_corners=False).numpy()
-    return turned[:, :3], turned[:, 3] > 0.5
+) -> tuple[Tensor, Tensor]:
+    """Vary one slice (3, 224, 224): sharpness, contrast, brightness and noise of each series, pose and size.
+
+    Gives it and its tumour, float (1, 224, 224), 0 or 1, turned and mirrored alike.
+    """
+    varied = np.stack([_as_of_another_scanner(channel, random) for channel in slices]) * brain
+    channels = torch.from_numpy(np.concatenate([varied, tumour[None].astype(np.float32)]))[None]
+    grid = functional.affine_grid(_random_turn(random)[None], list(channels.shape), align_corners=False)
+    turned = functional.grid_sample(channels, grid, align_corners=False)[0]
+    return turned[:3], (turned[3:] > 0.5).float()
 
 
 def _as_of_another_scanner(
@@ -131,7 +133,7 @@ def _as_of_another_scanner(
     return image + noise * np.float32(random.uniform(0, _MAXIMUM_NOISE))
 
 
-def _random_turn(random: np.random.Generator) -> torch.Tensor:
+def _random_turn(random: np.random.Generator) -> Tensor:
     """Rotation, size, and left and right exchanged in half the cases: (2, 3)."""
     angle = math.radians(random.uniform(-_MAXIMUM_ROTATION_DEGREES, _MAXIMUM_ROTATION_DEGREES))
     mirror, size = -1.0 if random.random() < 0.5 else 1.0, 1 / random.uniform(*_SIZES)

@@ -1,4 +1,4 @@
-"""Training on simulated patients: ImageNet's blocks 1-4 kept, everything after pool-4 trained.
+"""Training on simulated patients: ImageNet's blocks 1 and 2 kept, everything after them trained.
 
 `python -m model.training.train --out FOLDER` writes a checkpoint; `--start FOLDER` goes on from an earlier
 one instead of ImageNet. Then `python -m model.assessment.simulated` calibrates, sets gates and measures.
@@ -21,10 +21,10 @@ from model.network import CLASS_ORDER, INPUT_SIZE, AttentionVGG16
 from model.simulation.samples import draw_many
 from model.simulation.simulated_cohort import training_seeds
 from model.training.imagenet import fetch_onnx, read_convolutions, start_from_imagenet
-from model.training.learn import ATTENTION_LOSS_WEIGHT, BATCH, fit, keep_features
+from model.training.learn import ATTENTION_LOSS_WEIGHT, BATCH, fit
 
 THRESHOLD = 0.5
-SLICES_WITH_TUMOUR, SLICES_WITHOUT_TUMOUR = 7, 3
+SLICES_WITH_TUMOUR, SLICES_WITHOUT_TUMOUR = 12, 4
 INPUT = InputDescription(
     contrasts=(Contrast.FLAIR, Contrast.T1CE, Contrast.T2),
     size=(INPUT_SIZE, INPUT_SIZE),
@@ -45,6 +45,8 @@ class Plan:
     seed: int
     start: Path | None = None
     """Checkpoint to go on from; None starts from ImageNet."""
+    device: str = "cpu"
+    """Torch's name of what trains."""
 
 
 def _origin(plan: Plan) -> str:
@@ -56,7 +58,7 @@ def build_card(plan: Plan, samples: int, steps: int, seconds: float) -> Card:
     seeds = training_seeds(plan.seed, plan.cases)
     return Card(
         name="gliograde-simulated",
-        version="3",
+        version="4",
         architecture="attention-vgg16",
         classes=CLASS_ORDER,
         input=INPUT,
@@ -68,10 +70,10 @@ def build_card(plan: Plan, samples: int, steps: int, seconds: float) -> Card:
             description=(
                 f"Briefly trained for demonstration, from {_origin(plan)} on, on simulated tumours in "
                 f"simulated brains made in BraTS space (seeds {seeds.start} to {seeds.stop - 1}, two "
-                f"readings of one head), {plan.epochs} epochs planned. Blocks 1-4 are "
-                "ImageNet's (Oxford VGG16) and were not trained; block 5, both attention modules and the "
-                f"head were, on cross entropy and {ATTENTION_LOSS_WEIGHT} times the Dice loss of each "
-                "attention map. The weights have seen no real patient."
+                f"readings of one head), {plan.epochs} epochs planned, slices varied anew in each. Blocks 1 "
+                "and 2 are ImageNet's (Oxford VGG16); all after them was trained on cross entropy and "
+                f"{ATTENTION_LOSS_WEIGHT} times the Dice loss of each attention map. The weights have seen "
+                "no real patient."
             ),
             cases=plan.cases,
             samples=samples,
@@ -104,10 +106,8 @@ def train(plan: Plan, folder: Path, executor: Executor) -> Card:
         network = AttentionVGG16(batch_norm=False)
         sample = torch.from_numpy(samples.slices[:: max(1, len(samples.labels) // BATCH)]).float()
         start_from_imagenet(network, read_convolutions(fetch_onnx()), sample)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
-    kept = keep_features(network, samples)
-    _log.info("features kept after %.0f s", time.monotonic() - started)
-    steps = fit(network, kept, plan.epochs, started + plan.minutes * 60)
+    network.to(plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
+    steps = fit(network, samples, plan.epochs, plan.seed, started + plan.minutes * 60)
     seconds = time.monotonic() - started
     return save_checkpoint(folder, network, build_card(plan, len(samples.labels), steps, seconds))
 
@@ -123,10 +123,18 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=35.0, help="wall time after which training stops")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=Path, help="checkpoint to go on from (default: ImageNet)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--processes", type=int, default=2, help="processes that simulate")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    plan = Plan(arguments.cases, arguments.epochs, arguments.minutes, arguments.seed, arguments.start)
+    plan = Plan(
+        arguments.cases,
+        arguments.epochs,
+        arguments.minutes,
+        arguments.seed,
+        arguments.start,
+        arguments.device,
+    )
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, context, torch.set_num_threads, (1,)) as executor:
         train(plan, arguments.out, executor)

@@ -74,4 +74,4 @@ def square_samples():
     labels = np.array([0, 1, 0, 1, 0, 1, NO_GRADE, NO_GRADE])
     slices[:, 0] += 3 * masks
     slices[:, 1] += 3 * masks * (labels == 1)[:, None, None]
-    return Samples(slices.astype(np.float16), masks, labels)
+    return Samples(slices.astype(np.float16), np.ones_like(masks), masks, labels)

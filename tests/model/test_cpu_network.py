@@ -32,6 +32,17 @@ def test_it_answers_as_torch_does(network):
         assert float(wanted.std()) > 0
 
 
+def test_bfloat16_answers_nearly_as_torch_does(network):
+    slices = torch.randn(3, 3, 224, 224)
+    compiled = CpuNetwork(network, 2, bfloat16=True)
+    if not compiled.bfloat16:
+        pytest.skip("the processor has no instructions for bfloat16")
+    with torch.inference_mode():
+        expected = network(slices)
+    for found, wanted in zip(compiled(slices), expected, strict=True):
+        assert 0 < float((found - wanted).abs().max()) < 0.1 * float(wanted.abs().max())
+
+
 def test_answers_are_kept_when_the_next_come(network):
     compiled = CpuNetwork(network, 1)
     first = compiled(torch.randn(1, 3, 224, 224))

@@ -195,6 +195,17 @@ def test_16_bits_change_the_shipped_answers_little(shipped_and_slices, dtype, pr
     assert 0 < (usual.a3 - rounded.a3).abs().max() < attention
 
 
+def test_cpu_in_bfloat16_agrees_with_fp32(shipped_and_slices):
+    network, slices = shipped_and_slices
+    _, probability, attention = BOUNDS["bf16"]
+    rounded = Predictor(default_checkpoint_folder(), "cpu", precision="bf16")
+    with torch.inference_mode():
+        usual = network(slices)
+    answer = rounded._forward_batch(slices)
+    assert (usual.logits.softmax(dim=1) - answer.logits.softmax(dim=1)).abs().max() < probability
+    assert (usual.a3 - answer.a3).abs().max() < attention
+
+
 class Overflows(torch.nn.Module):
     """Answers what 16 bits can't hold, where it computes in them."""
 

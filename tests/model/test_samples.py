@@ -3,7 +3,7 @@ import pytest
 
 from model.grade import Grade
 from model.network import CLASS_ORDER
-from model.simulation.samples import NO_GRADE, Samples, draw_samples, grade_of, training_head
+from model.simulation.samples import NO_GRADE, Samples, draw_samples, grade_of, training_head, vary
 from model.simulation.simulated_cohort import TEST_HEAD
 
 SEED = 2  # an LGG without skull, which is the cheapest to simulate
@@ -26,11 +26,14 @@ def test_slices_with_tumour_bear_the_patients_grade(samples):
 
 def test_mask_turns_with_the_slice(samples):
     """Tumour differs from the brain around it, in FLAIR or T2, only where slice and mask agree."""
-    contrast = [
-        samples.slices[:3, channel][samples.masks[:3]].mean() - samples.slices[:3, channel].mean()
-        for channel in (0, 2)
-    ]
-    assert max(contrast) > 1
+    random = np.random.default_rng(0)
+    for index in range(3):
+        slices = samples.slices[index].astype(np.float32)
+        varied, mask = vary(slices, samples.brain[index], samples.masks[index], random)
+        assert varied.shape == (3, 224, 224)
+        assert not np.array_equal(mask[0].numpy(), samples.masks[index])
+        contrast = [(channel[mask[0] > 0].mean() - channel.mean()).item() for channel in varied[[0, 2]]]
+        assert max(contrast) > 0.7
 
 
 def test_same_seed_same_samples(samples):

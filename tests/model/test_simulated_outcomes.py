@@ -66,7 +66,7 @@ class Here(Executor):
     """Stands in for the processes that simulate."""
 
     def map(self, fn, *iterables, **_):  # noqa: ARG002 - the base's
-        return map(_patient, *iterables)
+        return map(_patient, iterables[0])
 
 
 def test_an_assessment_leaves_a_complete_checkpoint_and_what_it_rests_on(saved_checkpoint, tmp_path):
