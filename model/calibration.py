@@ -51,8 +51,10 @@ def fit_platt(predictions: Sequence[GradePrediction], is_hgg: Flags) -> Platt:
     """Give temperature and bias with the least log loss of patients whose predictions are uncalibrated.
 
     The truth is drawn towards the middle as Platt does, (n + 1) / (n + 2) for n patients of a class, so that
-    patients told apart without a fault don't make a probability of 1. Raises ValueError unless both classes
-    are there. Never worse than no calibration, by that same measure.
+    patients told apart without a fault don't make a probability of 1. What few patients can't tell from
+    chance stays out, the bias first, then the temperature: by Schwarz's criterion (1978), for each of the two
+    that is kept, twice the gain in log likelihood exceeds the logarithm of the number of patients. Raises
+    ValueError unless both classes are there.
     """
     hgg, lgg = int(is_hgg.sum()), int((~is_hgg).sum())
     if not (hgg and lgg and hgg + lgg == len(predictions)):
@@ -66,11 +68,14 @@ def fit_platt(predictions: Sequence[GradePrediction], is_hgg: Flags) -> Platt:
         p = np.clip(p, _LEAST, 1 - _LEAST)
         return float(-(targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean())
 
-    start = np.zeros(2)
-    bounds = [tuple(np.log(_TEMPERATURES)), (-_LARGEST_BIAS, _LARGEST_BIAS)]
-    found = minimize(loss, start, method="L-BFGS-B", bounds=bounds)
-    best = found.x if loss(found.x) <= loss(start) else start
-    return Platt(float(np.exp(best[0])), float(best[1]))
+    best, least = UNCALIBRATED, 2 * len(seen) * loss(np.zeros(2))
+    for count, bias_bounds in ((1, (0.0, 0.0)), (2, (-_LARGEST_BIAS, _LARGEST_BIAS))):
+        bounds = [tuple(np.log(_TEMPERATURES)), bias_bounds]
+        found = minimize(loss, np.zeros(2), method="L-BFGS-B", bounds=bounds)
+        criterion = 2 * len(seen) * loss(found.x) + count * np.log(len(seen))
+        if criterion < least:
+            best, least = Platt(float(np.exp(found.x[0])), float(found.x[1])), criterion
+    return best
 
 
 def _margins(prediction: GradePrediction) -> Numbers:

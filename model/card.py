@@ -141,6 +141,11 @@ class Card(_Frozen):
         if self.calibration is None:
             return "The probability is not calibrated: read it as a score."
         on = self.calibration
+        if (self.temperature, self.bias) == (1.0, 0.0):
+            return (
+                f"The probability was checked on {on.patients} patients, who gave no reason to correct it "
+                f"({on.measured_on})."
+            )
         return f"The probability is calibrated on {on.patients} patients ({on.measured_on})."
 
     @property
@@ -163,7 +168,7 @@ class Card(_Frozen):
 
 def default_checkpoint_folder() -> Path:
     """Give the folder of the checkpoint that ships with the package."""
-    return Path(__file__).parent / "checkpoints" / "simulated-v3"
+    return Path(__file__).parent / "checkpoints" / "simulated-v4"
 
 
 def read_card(folder: Path) -> Card:

@@ -47,9 +47,19 @@ def test_a_fit_is_finite_even_where_slices_are_certain(patients):
     assert all(0 <= p <= 1 for p in said(predictions, platt))
 
 
+def test_few_patients_move_the_probabilities_only_for_a_reason():
+    fair, is_hgg = overconfident(patients=40, seed=2)
+    fair = [Platt(3.0, -0.7).apply(each) for each in fair]
+    assert fit_platt(fair, is_hgg) == UNCALIBRATED
+    confident = [Platt(1 / 3, 0.0).apply(each) for each in fair]
+    platt = fit_platt(confident, is_hgg)
+    assert platt.temperature > 1.5
+    assert platt.bias == 0
+
+
 def test_perfect_separation_makes_nobody_certain():
-    predictions = [prediction(0.6, 0.7)] * 5 + [prediction(0.3, 0.4)] * 5
-    p = said(predictions, fit_platt(predictions, np.arange(10) < 5))
+    predictions = [prediction(0.6, 0.7)] * 10 + [prediction(0.3, 0.4)] * 10
+    p = said(predictions, fit_platt(predictions, np.arange(20) < 10))
     assert 0.7 < p.max() < 0.999
     assert 0.001 < p.min() < 0.3
 
