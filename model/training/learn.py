@@ -86,15 +86,15 @@ def fit(
     network.train().requires_grad_(True)
     for block in (network.block1, network.block2):
         block.requires_grad_(False)
-    steps = 0
+    half = multiplies_bfloat16(device)
+    losses: list[float] = []
     for epoch in range(epochs):
         slices.epoch = epoch
-        losses: list[float] = []
         for shown, labels, masks in batches:
             if time.monotonic() > deadline:
-                _log.warning("stopped by the time limit after %d steps", steps)
-                return steps
-            with torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bfloat16(device)):
+                _log.warning("stopped by the time limit after %d steps", len(losses))
+                return len(losses)
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
                 output = network(shown.to(device, memory_format=torch.channels_last))
             output = NetworkOutput(*(each.float() for each in output))
             loss = training_loss(output, labels.to(device), masks.to(device))
@@ -103,10 +103,9 @@ def fit(
             optimiser.step()
             schedule.step()
             losses.append(loss.item())
-            steps += 1
-            if steps % 50 == 0:
-                _log.info("step %d of %d: loss %.3f", steps, planned, np.mean(losses[-50:]))
-    return steps
+            if len(losses) % 50 == 0:
+                _log.info("step %d of %d: loss %.3f", len(losses), planned, np.mean(losses[-50:]))
+    return len(losses)
 
 
 def _groups(network: AttentionVGG16) -> list[dict[str, Any]]:
