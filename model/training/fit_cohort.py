@@ -18,6 +18,7 @@ from model.metrics import Flags, Numbers, area_under_curve
 from model.network import CLASS_ORDER, INPUT_SIZE, AttentionVGG16, NetworkOutput
 from model.predict import pool, slice_weights
 from model.simulation.samples import NO_GRADE
+from model.training.attention_loss import attention_loss
 from model.training.cohort_slices import Batch, CachedPatient, TrainingSlices
 from model.training.recipes import Recipe
 from model.training.team import place_in_team, shared, team_size, wait_for_team
@@ -56,17 +57,13 @@ def focal_loss(logits: Tensor, labels: Tensor, focusing: float) -> Tensor:
 
 
 def recipe_loss(output: NetworkOutput, batch: Batch, recipe: Recipe) -> Tensor:
-    """Focal loss, and the Dice loss of both attention maps on the slices whose mask is known."""
+    """Focal loss, and that of both attention maps on the slices whose mask is known."""
     loss = focal_loss(output.logits, batch.labels, recipe.focusing)
     if not recipe.attention_weight:
         return loss
     for attention in (output.a3, output.a4):
-        mask = functional.avg_pool2d(batch.masks, INPUT_SIZE // attention.shape[-1])
-        both = (attention * mask).sum(dim=(1, 2, 3))
-        either = attention.sum(dim=(1, 2, 3)) + mask.sum(dim=(1, 2, 3))
-        dice_loss = 1 - (2 * both + 1) / (either + 1)
-        known = (dice_loss * batch.segmented).sum() / batch.segmented.sum().clamp(min=1)
-        loss = loss + recipe.attention_weight * known
+        looked = attention_loss(attention, batch.masks) * batch.segmented
+        loss = loss + recipe.attention_weight * looked.sum() / batch.segmented.sum().clamp(min=1)
     return loss
 
 

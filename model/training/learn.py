@@ -1,7 +1,7 @@
 """Teaching the network on simulated slices, each varied anew whenever it is shown.
 
-Blocks 1 and 2 stay ImageNet's. The loss is cross entropy of the grade on slices with tumour, and Yan's
-regulariser (IPMI 2019) on all: the Dice loss of each attention map against the tumour.
+Blocks 1 and 2 stay ImageNet's. The loss is cross entropy of the grade on slices with tumour, and on all of
+them that of each attention map against the tumour: Yan's Dice loss (IPMI 2019) and cross entropy.
 """
 
 import logging
@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from model.network import INPUT_SIZE, AttentionVGG16, NetworkOutput
+from model.network import AttentionVGG16, NetworkOutput
 from model.simulation.samples import NO_GRADE, Samples, vary
+from model.training.attention_loss import attention_loss
 
 BATCH = 16
 ATTENTION_LOSS_WEIGHT = 0.3
@@ -50,24 +51,15 @@ class VariedSlices(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
 
 def training_loss(output: NetworkOutput, labels: Tensor, masks: Tensor) -> Tensor:
-    """Cross entropy of the grade where there is one, and the Dice losses of both attention maps.
+    """Cross entropy of the grade where there is one, and the losses of both attention maps.
 
     `labels` is (n,), `masks` float (n, 1, 224, 224).
     """
-    attention_loss = sum(
-        (_dice_loss(attention, functional.avg_pool2d(masks, INPUT_SIZE // attention.shape[-1])))
-        for attention in (output.a3, output.a4)
-    )
+    looked = attention_loss(output.a3, masks) + attention_loss(output.a4, masks)
     grade_loss = functional.cross_entropy(output.logits, labels, ignore_index=NO_GRADE, reduction="sum") / (
         labels != NO_GRADE
     ).sum().clamp(min=1)
-    return grade_loss + ATTENTION_LOSS_WEIGHT * attention_loss
-
-
-def _dice_loss(attention: Tensor, mask: Tensor) -> Tensor:
-    both = (attention * mask).sum(dim=(1, 2, 3))
-    either = attention.sum(dim=(1, 2, 3)) + mask.sum(dim=(1, 2, 3))
-    return (1 - (2 * both + 1) / (either + 1)).mean()
+    return grade_loss + ATTENTION_LOSS_WEIGHT * looked.mean()
 
 
 def fit(

@@ -30,7 +30,7 @@ class Recipe:
     intensity: float = 0.0
     """Gain of each contrast is varied by this share, offset by this many MAD."""
     attention_weight: float = 0.0
-    """Weight of each attention map's Dice loss, where a patient has a segmentation (Yan 2019)."""
+    """Weight of each map's `attention_loss`, where a patient has a segmentation."""
     tumour_slices_only: bool = False
     """Slices without tumour teach no grade, where a patient has a segmentation."""
     every: int = 1

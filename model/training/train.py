@@ -58,7 +58,7 @@ def build_card(plan: Plan, samples: int, steps: int, seconds: float) -> Card:
     seeds = training_seeds(plan.seed, plan.cases)
     return Card(
         name="gliograde-simulated",
-        version="4",
+        version="5",
         architecture="attention-vgg16",
         classes=CLASS_ORDER,
         input=INPUT,
@@ -72,8 +72,8 @@ def build_card(plan: Plan, samples: int, steps: int, seconds: float) -> Card:
                 f"simulated brains made in BraTS space (seeds {seeds.start} to {seeds.stop - 1}, two "
                 f"readings of one head), {plan.epochs} epochs planned, slices varied anew in each. Blocks 1 "
                 "and 2 are ImageNet's (Oxford VGG16); all after them was trained on cross entropy and "
-                f"{ATTENTION_LOSS_WEIGHT} times the Dice loss of each attention map. The weights have seen "
-                "no real patient."
+                f"{ATTENTION_LOSS_WEIGHT} times the Dice loss and weighted cross entropy of each attention "
+                "map. The weights have seen no real patient."
             ),
             cases=plan.cases,
             samples=samples,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from model.network import AttentionVGG16, NetworkOutput
 from model.simulation.samples import NO_GRADE
+from model.training.attention_loss import ENTROPY_WEIGHT
 from model.training.cohort_slices import Batch, CachedPatient, TrainingSlices
 from model.training.fit_cohort import fit_cohort, fit_temperature, focal_loss, pooled, recipe_loss
 from model.training.recipes import IMPROVED, REPRODUCE
@@ -41,12 +42,14 @@ def test_focal_loss_is_cross_entropy_without_focusing():
 
 
 def test_slices_without_grade_and_without_mask_teach_nothing():
-    output = NetworkOutput(torch.tensor([[5.0, -5.0]]), torch.zeros(1, 1, 28, 28), torch.zeros(1, 1, 14, 14))
+    a3, a4 = torch.full((1, 1, 28, 28), 0.5), torch.full((1, 1, 14, 14), 0.5)
+    output = NetworkOutput(torch.tensor([[5.0, -5.0]]), a3, a4)
     mask = torch.ones(1, 1, 224, 224)
     ungraded = Batch(torch.zeros(1), torch.tensor([NO_GRADE]), mask, torch.tensor([0.0]))
     assert recipe_loss(output, ungraded, IMPROVED).item() == 0
     segmented = ungraded._replace(segmented=torch.tensor([1.0]))
-    assert recipe_loss(output, segmented, IMPROVED).item() == pytest.approx(0.3, abs=5e-3)
+    half_looked = 2 * IMPROVED.attention_weight * (1 / 3 + ENTROPY_WEIGHT * math.log(2))
+    assert recipe_loss(output, segmented, IMPROVED).item() == pytest.approx(half_looked, abs=5e-3)
     assert recipe_loss(output, segmented, REPRODUCE).item() == 0
 
 
