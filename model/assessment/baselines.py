@@ -7,10 +7,12 @@ import numpy as np
 
 from model.cohorts.brats import Patient
 from model.cohorts.folds import cross_validation
-from model.grade import Grade
+from model.grade import Contrast, Grade
 from model.metrics import Numbers
+from model.space.stack import Stack
 
 _FOLDS = 5
+_BRIGHT_T1CE, _BRIGHT_FLAIR = 3.0, 1.5
 
 
 def source_only(patients: Sequence[Patient], seed: int = 0) -> Numbers:
@@ -42,6 +44,13 @@ def enhancing_rule(patients: Sequence[Patient], millilitres: Numbers, seed: int 
         for each in split.test:
             called[place[each.id]] = millilitres[place[each.id]] > cut
     return called
+
+
+def bright_share(stack: Stack) -> float:
+    """Give the share of the brain that is bright both after contrast agent and on FLAIR: larger in HGG."""
+    t1ce, flair = (stack.array[:, list(Contrast).index(each)] for each in (Contrast.T1CE, Contrast.FLAIR))
+    bright = (t1ce > _BRIGHT_T1CE) & (flair > _BRIGHT_FLAIR) & stack.mask
+    return float(bright.sum() / max(int(stack.mask.sum()), 1))
 
 
 def _best_cut(values: Numbers, is_hgg: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:

@@ -7,14 +7,17 @@ complete, `validation.csv` and `test.csv` with a line per patient, and the plots
 import argparse
 import logging
 import multiprocessing
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import torch
 
 from model.assessment.evaluation_plots import plot_calibration
+from model.assessment.shortcuts import mirrored
 from model.assessment.simulated_outcomes import (
     Outcome,
     calibrate,
@@ -27,8 +30,24 @@ from model.card import Card
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.metrics import Estimate, risk_coverage
 from model.predict import Precision, Predictor
-from model.simulation.samples import simulated_patient, training_head
-from model.simulation.simulated_cohort import TEST_HEAD, TEST_SEEDS, TEST_SHA256, validation_seeds
+from model.simulation.samples import (
+    SimulatedPatient,
+    as_shown,
+    simulate_in_space,
+    simulated_patient,
+    training_head,
+)
+from model.simulation.simulated_cohort import (
+    TEST_HEAD,
+    TEST_SEEDS,
+    TEST_SHA256,
+    labels_in_space,
+    validation_seeds,
+)
+from model.simulation.template import typical_to_atlas
+
+_AHEAD = 40
+"""Patients of 80 MB each."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,11 +68,11 @@ def assess(
     card = card.model_copy(update={"temperature": 1.0, "bias": 0.0, "calibration": None, "gates": None})
     save_checkpoint(folder, network, card)
     predictor = Predictor(folder, "cpu", precision=precision)
-    patients = executor.map(simulated_patient, validation, map(training_head, validation))
+    patients = _some_at_a_time(executor, validation_patient, validation)
     seen = measure_simulated(predictor, validation, patients, _tell)
     card = calibrate(card, seen, f"simulated patients, seeds {validation.start} to {validation.stop - 1}")
     write_outcomes(folder / "validation.csv", card, seen)
-    patients = executor.map(partial(simulated_patient, head=TEST_HEAD), test)
+    patients = _some_at_a_time(executor, patient_and_control, test)
     unseen = measure_simulated(predictor, test, patients, _tell)
     write_outcomes(folder / "test.csv", card, unseen)
     measured_on = (
@@ -65,6 +84,29 @@ def assess(
     [ece] = [Estimate(each.value, each.low, each.high) for each in metrics if each.name == "ECE"]
     plot_calibration(folder, probability, is_hgg, ece, risk_coverage(probability, is_hgg, card.threshold))
     return save_checkpoint(folder, network, card.model_copy(update={"metrics": metrics}))
+
+
+def _some_at_a_time(
+    executor: Executor, simulate: Callable[[int], SimulatedPatient], seeds: range
+) -> Iterator[SimulatedPatient]:
+    """Simulate ahead of the grading, but not so far that patients fill the memory."""
+    for start in range(0, len(seeds), _AHEAD):
+        yield from executor.map(simulate, seeds[start : start + _AHEAD])
+
+
+def validation_patient(seed: int) -> SimulatedPatient:
+    """Simulate a patient of the head trained on, in one of its readings."""
+    return simulated_patient(seed, training_head(seed))
+
+
+def patient_and_control(seed: int) -> SimulatedPatient:
+    """Simulate a patient of the test set, where it has a tumour also with its mirror image in its place."""
+    case, placed = simulate_in_space(seed, TEST_HEAD)
+    patient = as_shown(case, placed)
+    if not patient.tumour.any():
+        return patient
+    labels = labels_in_space(case.segmentation.moved(typical_to_atlas())).astype(np.uint8)
+    return patient._replace(without=replace(mirrored(placed, labels), intensities=None))
 
 
 def _tell(outcome: Outcome) -> None:
@@ -83,12 +125,19 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=1, help="seed of its training")
     parser.add_argument("--validation", type=int, default=60, help="simulated patients that calibrate")
-    parser.add_argument("--test", type=int, default=len(TEST_SEEDS), help="patients of the test set")
+    parser.add_argument("--test", type=int, help="patients of the test set (default: all that are left)")
+    parser.add_argument(
+        "--skip", type=int, default=0, help="patients of the test set passed over before them"
+    )
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
     parser.add_argument("--processes", type=int, default=2, help="processes that simulate")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    seeds = validation_seeds(arguments.seed, arguments.validation), TEST_SEEDS[: arguments.test]
+    left = TEST_SEEDS[max(arguments.skip, 0) :]
+    test = left[: arguments.test]
+    if not 1 <= (len(left) if arguments.test is None else arguments.test) <= len(left):
+        parser.error(f"--skip and --test name none, or more, of the {len(TEST_SEEDS)} test patients")
+    seeds = validation_seeds(arguments.seed, arguments.validation), test
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, context, torch.set_num_threads, (1,)) as executor:
         card = assess(arguments.start, arguments.out, *seeds, executor, arguments.precision)

@@ -7,27 +7,35 @@ from typing import NamedTuple
 
 import numpy as np
 
+from model.assessment.baselines import bright_share
 from model.attention_scores import AttentionScores, score_attention
 from model.calibration import Platt
 from model.card import Card, Metric
 from model.gates import Gates, PatientStatistics, judge
-from model.grade import Contrast, Grade, GradePrediction, Verdict
+from model.grade import Grade, GradePrediction, Verdict
 from model.metrics import Flags, Numbers, area_under_curve, estimate_all, interval_over_patients
 from model.predict import Predictor
-from model.simulation.samples import Mask
-from model.simulation.simulate import Parameters
-from model.space.stack import Stack
+from model.simulation.samples import SimulatedPatient
 from model.training.fit_gates import fit_judgement
 
-_COLUMNS = ("seed", "grade", "form", "probability", "verdict", "attention_ml", "distance", "bright")
-_BRIGHT_T1CE, _BRIGHT_FLAIR = 3.0, 1.5
+_COLUMNS = (
+    "seed",
+    "grade",
+    "form",
+    "probability",
+    "verdict",
+    "attention_ml",
+    "distance",
+    "bright",
+    "without",
+)
 
 
 class Outcome(NamedTuple):
     """One patient. `scores` is None where no tumour lies in the slices shown.
 
-    `bright` is what a rule without any learning sees: the share of the brain that is bright both after
-    contrast agent and on FLAIR.
+    `bright` is what a rule without any learning sees, `bright_share`. `without` is what is said with the
+    other hemisphere in the tumour's place.
     """
 
     seed: int
@@ -37,22 +45,21 @@ class Outcome(NamedTuple):
     statistics: PatientStatistics
     scores: AttentionScores | None
     bright: float
+    without: GradePrediction | None = None
 
 
 def measure_simulated(
     predictor: Predictor,
     seeds: Sequence[int],
-    patients: Iterable[tuple[Stack, Mask, Parameters]],
+    patients: Iterable[SimulatedPatient],
     step: Callable[[Outcome], None] = lambda _: None,
 ) -> list[Outcome]:
     """Grade the patients of these seeds; `step` is called after each."""
     outcomes = []
-    for seed, (stack, tumour, drawn) in zip(seeds, patients, strict=True):
+    for seed, (stack, tumour, drawn, without) in zip(seeds, patients, strict=True):
         prediction = predictor.predict(stack)
         seen = bool(tumour.any())
         scores = score_attention(prediction.attention.array, tumour, stack.mask) if seen else None
-        t1ce, flair = (stack.array[:, list(Contrast).index(each)] for each in (Contrast.T1CE, Contrast.FLAIR))
-        bright = (t1ce > _BRIGHT_T1CE) & (flair > _BRIGHT_FLAIR) & stack.mask
         outcomes.append(
             Outcome(
                 seed,
@@ -61,7 +68,8 @@ def measure_simulated(
                 prediction.grade_prediction,
                 prediction.statistics,
                 scores,
-                float(bright.sum() / max(int(stack.mask.sum()), 1)),
+                bright_share(stack),
+                None if without is None else predictor.predict(without).grade_prediction,
             )
         )
         step(outcomes[-1])
@@ -100,11 +108,16 @@ def metrics_of(card: Card, outcomes: Sequence[Outcome], measured_on: str) -> tup
     Grades and attention are counted over all patients with a tumour in the slices shown, whatever the gates
     say of them.
     """
-    shown = _shown(outcomes)
+    platt, shown = Platt(card.temperature, card.bias), _shown(outcomes)
     probability, truth = graded_outcomes(card, outcomes)
     found = estimate_all(probability, truth, card.threshold)
     bright = np.array([each.bright for each in shown])
     found["AUC of bright pixels, no learning"] = interval_over_patients(area_under_curve, bright, truth)
+    without = [platt.apply(each.without).probability for each in shown if each.without is not None]
+    if len(without) == len(shown):
+        found["AUC with the tumour replaced by its mirror image"] = interval_over_patients(
+            area_under_curve, np.array(without), truth
+        )
     for name in AttentionScores._fields:
         column = np.array([getattr(each.scores, name) for each in shown])
         found[f"attention: {name}"] = interval_over_patients(lambda v, _: float(v.mean()), column, truth)
@@ -157,6 +170,7 @@ def write_outcomes(path: Path, card: Card, outcomes: Sequence[Outcome]) -> None:
                     round(statistics.attention_ml, 2),
                     judgement.appearance_distance,
                     round(each.bright, 6),
+                    None if each.without is None else round(platt.apply(each.without).probability, 4),
                     *(each.scores or ()),
                 ]
             )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,11 @@ from torch.nn import functional
 
 from model.grade import Contrast, Grade
 from model.network import CLASS_ORDER
-from model.simulation.simulate import Parameters, simulate_case, tumour_mask_on
+from model.simulation.lesion import Form
+from model.simulation.simulate import Parameters, SimulatedCase, simulate_case, tumour_mask_on
 from model.simulation.template import Head, typical_to_atlas
 from model.space.brain_mask import foreground
-from model.space.preprocess import build_stack, place
+from model.space.preprocess import Placed, build_stack, place
 from model.space.stack import Stack
 
 Mask = npt.NDArray[np.bool_]
@@ -26,6 +28,8 @@ Mask = npt.NDArray[np.bool_]
 NO_GRADE = -1
 _LEAST_TUMOUR_PIXELS = 100
 _TUMOUR_FREE = (18, 19)
+_HARD_FORMS = {Form.AFTER_SURGERY: 3, Form.SMALL: 3, Form.INFRATENTORIAL: 1}
+"""Those on which attention lies worst, and how often each is drawn against the others."""
 _MAXIMUM_ROTATION_DEGREES = 10.0
 _SIZES = (0.9, 1.1)
 _GAINS, _OFFSETS = (0.7, 1.4), (-0.3, 0.3)
@@ -68,25 +72,54 @@ def training_head(seed: int) -> Head:
     return Head.MNI152_BY_T1 if seed // 2 % 2 else Head.MNI152
 
 
-def simulated_patient(seed: int, head: Head = Head.MNI152) -> tuple[Stack, Mask, Parameters]:
-    """Simulate the brain of this seed: stack, where its tumour is, bool (slice, row, column), what was drawn.
+def hard_form(seed: int, share: float) -> Form | None:
+    """Give `share` of the seeds a form that is hard to see; the others None: what is drawn by grade."""
+    random = np.random.default_rng((seed, 1))
+    forms = [form for form, times in _HARD_FORMS.items() for _ in range(times)]
+    return forms[random.integers(len(forms))] if random.random() < share else None
 
-    All patients go to BraTS space by one transform, that of the typical brain, so that each keeps its own
-    pose of a few degrees and millimetres: wider than what registration leaves, at none of its cost.
+
+class SimulatedPatient(NamedTuple):
+    """A stack and where its tumour is, bool (slice, row, column), with what was drawn of the patient.
+
+    `without` is the stack with something else in the tumour's place, where a control asks for it.
     """
-    case = simulate_case(seed, grade_of(seed), brain_only=True, head=head)
+
+    stack: Stack
+    tumour: Mask
+    drawn: Parameters
+    without: Stack | None = None
+
+
+def simulate_in_space(seed: int, head: Head, form: Form | None = None) -> tuple[SimulatedCase, Placed]:
+    """Simulate the brain of this seed, and place its series in BraTS space.
+
+    All patients go there by one transform, that of the typical brain, so that each keeps its own pose of a
+    few degrees and millimetres: wider than what registration leaves, at none of its cost.
+    """
+    case = simulate_case(seed, grade_of(seed), brain_only=True, head=head, form=form)
     brain = foreground(case.volumes[Contrast.T1CE])
     assert brain is not None
-    to_atlas = typical_to_atlas()
-    stack = build_stack(place(case.volumes, brain, dict.fromkeys(Contrast, to_atlas)))
-    return stack, tumour_mask_on(stack, case, to_atlas) & stack.mask, dict(case.parameters)
+    return case, place(case.volumes, brain, dict.fromkeys(Contrast, typical_to_atlas()))
 
 
-def draw_samples(seed: int, with_tumour: int, without_tumour: int) -> Samples:
-    """Draw slices of the patient of this seed; fewer where it has fewer of a kind."""
+def as_shown(case: SimulatedCase, placed: Placed) -> SimulatedPatient:
+    """Cut a placed patient into the stack that the network is shown, and find the tumour on it."""
+    stack = build_stack(placed)
+    tumour = tumour_mask_on(stack, case, typical_to_atlas()) & stack.mask
+    return SimulatedPatient(stack, tumour, dict(case.parameters))
+
+
+def simulated_patient(seed: int, head: Head = Head.MNI152, form: Form | None = None) -> SimulatedPatient:
+    """Simulate the patient of this seed, with the grade that the seed has."""
+    return as_shown(*simulate_in_space(seed, head, form))
+
+
+def draw_samples(seed: int, with_tumour: int, without_tumour: int, hard: float = 0.0) -> Samples:
+    """Draw slices of the patient of this seed, fewer where it has fewer; `hard` as for `hard_form`."""
     random = np.random.default_rng(seed)
     grade = grade_of(seed)
-    stack, tumour, _ = simulated_patient(seed, training_head(seed))
+    stack, tumour, *_ = simulated_patient(seed, training_head(seed), hard_form(seed, hard))
     if grade is None:
         without_tumour += with_tumour
     seen = tumour.sum(axis=(1, 2)) >= _LEAST_TUMOUR_PIXELS
@@ -104,9 +137,12 @@ def draw_samples(seed: int, with_tumour: int, without_tumour: int) -> Samples:
     return Samples(stack.array[chosen].astype(np.float16), stack.mask[chosen], tumour[chosen], labels)
 
 
-def draw_many(seeds: Sequence[int], with_tumour: int, without_tumour: int, executor: Executor) -> Samples:
+def draw_many(
+    seeds: Sequence[int], with_tumour: int, without_tumour: int, hard: float, executor: Executor
+) -> Samples:
     """Draw the samples of several patients at a time, in the order of their seeds."""
-    return Samples.join(list(executor.map(draw_samples, seeds, repeat(with_tumour), repeat(without_tumour))))
+    each = repeat(with_tumour), repeat(without_tumour), repeat(hard)
+    return Samples.join(list(executor.map(draw_samples, seeds, *each)))
 
 
 def vary(

@@ -1,7 +1,8 @@
 """Simulated patients as BraTS lays patients out, and the fixed set of them that nothing is trained on.
 
 Every series lies in BraTS space, skull-stripped, with the tumour's labels 1, 2 and 4 beside it. Patients
-without a tumour lie in a folder of their own, which training and grading leave aside.
+without a tumour lie in a folder of their own: training a cohort passes them by, and evaluating it asks only
+the gates about them.
 """
 
 import hashlib
@@ -20,7 +21,8 @@ from model.space.volume import Volume, save_volume
 
 TEST_HEAD = Head.SRI24
 """Training knows MNI152 alone."""
-_OWN_SEEDS, _VALIDATION_OFFSET = 1_000_000, 500_000
+OWN_SEEDS, _VALIDATION_OFFSET = 1_000_000, 500_000
+"""Of a training seed, and where those that validate begin among them."""
 TEST_SEEDS = range(700_000_000, 700_000_444)
 """400 patients with a tumour and 44 without."""
 TEST_SHA256 = "14c7fd96f4f489947a312d13fea00d9b2514bc37d2eb25c685a31cc9247a69fb"
@@ -29,12 +31,12 @@ _NAMES = {Contrast.FLAIR: "flair", Contrast.T1CE: "t1ce", Contrast.T2: "t2"}
 
 def training_seeds(seed: int, count: int) -> range:
     """Seeds of the simulated patients that a training of this seed learns from."""
-    return range(seed * _OWN_SEEDS, seed * _OWN_SEEDS + count)
+    return range(seed * OWN_SEEDS, seed * OWN_SEEDS + count)
 
 
 def validation_seeds(seed: int, count: int) -> range:
     """Seeds of the simulated patients that calibrate a checkpoint and set its gates."""
-    start = seed * _OWN_SEEDS + _VALIDATION_OFFSET
+    start = seed * OWN_SEEDS + _VALIDATION_OFFSET
     return range(start, start + count)
 
 
@@ -53,7 +55,7 @@ def write_patient(seed: int, head: Head, folder: Path) -> Path:
     for word, volume in images.items():
         moved = volume.moved(to_atlas).resample(BRATS_SHAPE, BRATS_AFFINE)
         save_volume(Volume(np.rint(moved.array), BRATS_AFFINE), place / f"{name}_{word}.nii.gz")
-    labels = _labels_in_space(case.segmentation.moved(to_atlas))
+    labels = labels_in_space(case.segmentation.moved(to_atlas))
     save_volume(Volume(labels, BRATS_AFFINE), place / f"{name}_seg.nii.gz")
     (place / "parameters.json").write_text(json.dumps(dict(case.parameters), indent=1))
     return place
@@ -73,8 +75,8 @@ def describe_test_set() -> list[Parameters]:
     return [describe_patient(seed, grade_of(seed), TEST_HEAD) for seed in TEST_SEEDS]
 
 
-def _labels_in_space(segmentation: Volume) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """The label with the largest share of each voxel, where tumour takes half of it or more."""
+def labels_in_space(segmentation: Volume) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Give the label with the largest share of each voxel, where tumour takes half of it or more."""
     shares = np.stack(
         [
             Volume((segmentation.array == label).astype(np.float32), segmentation.affine)

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -18,8 +19,8 @@ from model.card import Card, InputDescription, Training, read_card
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.grade import Contrast
 from model.network import CLASS_ORDER, INPUT_SIZE, AttentionVGG16
-from model.simulation.samples import draw_many
-from model.simulation.simulated_cohort import training_seeds
+from model.simulation.samples import Samples, draw_many
+from model.simulation.simulated_cohort import OWN_SEEDS, TEST_SEEDS, training_seeds
 from model.training.imagenet import fetch_onnx, read_convolutions, start_from_imagenet
 from model.training.learn import ATTENTION_LOSS_WEIGHT, BATCH, fit
 
@@ -35,18 +36,54 @@ INPUT = InputDescription(
 _log = logging.getLogger(__name__)
 
 
+class Draw(NamedTuple):
+    """Simulated patients to learn from: the first `cases` of a training seed."""
+
+    seed: int
+    cases: int
+    hard: float = 0.0
+    """Share of those with a tumour that is given a form which attention finds hard."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Draw":
+        """Read SEED:CASES or SEED:CASES:HARD; raises ValueError for anything else."""
+        seed, cases, *hard = text.split(":")
+        draw = cls(int(seed), int(cases), *map(float, hard))
+        if not (0 < draw.seed < TEST_SEEDS.start // OWN_SEEDS and draw.cases > 0 and 0 <= draw.hard <= 1):
+            raise ValueError(f"{text}: patients of the test set, nobody, or a share that is none")
+        return draw
+
+    def __str__(self) -> str:
+        seeds = training_seeds(self.seed, self.cases)
+        hard = (
+            f", {self.hard:.0%} of them made hard: after surgery, small or infratentorial"
+            if self.hard
+            else ""
+        )
+        return f"{seeds.start} to {seeds.stop - 1}{hard}"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a training does; the same plan gives the same weights unless the time limit ends it early."""
 
-    cases: int
+    patients: tuple[Draw, ...]
     epochs: int
     minutes: float
-    seed: int
     start: Path | None = None
     """Checkpoint to go on from; None starts from ImageNet."""
     device: str = "cpu"
     """Torch's name of what trains."""
+
+    @property
+    def cases(self) -> int:
+        """How many patients are learnt from."""
+        return sum(draw.cases for draw in self.patients)
+
+    @property
+    def seed(self) -> int:
+        """Seed of order and variation: the last draw's."""
+        return self.patients[-1].seed
 
 
 def _origin(plan: Plan) -> str:
@@ -55,10 +92,9 @@ def _origin(plan: Plan) -> str:
 
 def build_card(plan: Plan, samples: int, steps: int, seconds: float) -> Card:
     """Say what a training made; the digest is filled in when the weights are written."""
-    seeds = training_seeds(plan.seed, plan.cases)
     return Card(
         name="gliograde-simulated",
-        version="5",
+        version="6",
         architecture="attention-vgg16",
         classes=CLASS_ORDER,
         input=INPUT,
@@ -69,7 +105,7 @@ def build_card(plan: Plan, samples: int, steps: int, seconds: float) -> Card:
             kind="simulated",
             description=(
                 f"Briefly trained for demonstration, from {_origin(plan)} on, on simulated tumours in "
-                f"simulated brains made in BraTS space (seeds {seeds.start} to {seeds.stop - 1}, two "
+                f"simulated brains made in BraTS space (seeds {'; '.join(map(str, plan.patients))}; two "
                 f"readings of one head), {plan.epochs} epochs planned, slices varied anew in each. Blocks 1 "
                 "and 2 are ImageNet's (Oxford VGG16); all after them was trained on cross entropy and "
                 f"{ATTENTION_LOSS_WEIGHT} times the Dice loss and weighted cross entropy of each attention "
@@ -94,8 +130,17 @@ def train(plan: Plan, folder: Path, executor: Executor) -> Card:
     """Train and write the checkpoint, without calibration, gates and metrics."""
     started = time.monotonic()
     torch.manual_seed(plan.seed)
-    samples = draw_many(
-        training_seeds(plan.seed, plan.cases), SLICES_WITH_TUMOUR, SLICES_WITHOUT_TUMOUR, executor
+    samples = Samples.join(
+        [
+            draw_many(
+                training_seeds(draw.seed, draw.cases),
+                SLICES_WITH_TUMOUR,
+                SLICES_WITHOUT_TUMOUR,
+                draw.hard,
+                executor,
+            )
+            for draw in plan.patients
+        ]
     )
     _log.info(
         "%d slices of %d patients after %.0f s", len(samples.labels), plan.cases, time.monotonic() - started
@@ -118,22 +163,23 @@ def main() -> None:
         prog="python -m model.training.train", description="Train on simulated patients."
     )
     parser.add_argument("--out", type=Path, required=True, help="folder the checkpoint is written to")
-    parser.add_argument("--cases", type=int, default=160, help="simulated patients to train on")
+    parser.add_argument(
+        "--patients",
+        type=Draw.parse,
+        nargs="+",
+        default=[Draw(1, 160)],
+        metavar="SEED:CASES[:HARD]",
+        help="simulated patients to train on; HARD is the share given a form that attention finds hard",
+    )
     parser.add_argument("--epochs", type=int, default=4, help="passes over the training slices")
     parser.add_argument("--minutes", type=float, default=35.0, help="wall time after which training stops")
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=Path, help="checkpoint to go on from (default: ImageNet)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--processes", type=int, default=2, help="processes that simulate")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     plan = Plan(
-        arguments.cases,
-        arguments.epochs,
-        arguments.minutes,
-        arguments.seed,
-        arguments.start,
-        arguments.device,
+        tuple(arguments.patients), arguments.epochs, arguments.minutes, arguments.start, arguments.device
     )
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, context, torch.set_num_threads, (1,)) as executor:

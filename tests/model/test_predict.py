@@ -180,7 +180,7 @@ BOUNDS = {"fp16": (torch.float16, 0.002, 0.02), "bf16": (torch.bfloat16, 0.03, 0
 @pytest.fixture(scope="module")
 def shipped_and_slices():
     network = load_checkpoint(default_checkpoint_folder()).network
-    patient, _, _ = simulated_patient(900_001)
+    patient = simulated_patient(900_001).stack
     return network, torch.from_numpy(patient.array[10::12])
 
 

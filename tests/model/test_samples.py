@@ -3,7 +3,17 @@ import pytest
 
 from model.grade import Grade
 from model.network import CLASS_ORDER
-from model.simulation.samples import NO_GRADE, Samples, draw_samples, grade_of, training_head, vary
+from model.simulation.lesion import Form
+from model.simulation.samples import (
+    NO_GRADE,
+    Samples,
+    draw_samples,
+    grade_of,
+    hard_form,
+    simulated_patient,
+    training_head,
+    vary,
+)
 from model.simulation.simulated_cohort import TEST_HEAD
 
 SEED = 2  # an LGG without skull, which is the cheapest to simulate
@@ -60,3 +70,26 @@ def test_join_keeps_order(samples):
     joined = Samples.join([samples, samples])
     np.testing.assert_array_equal(joined.labels, np.tile(samples.labels, 2))
     np.testing.assert_array_equal(joined.slices[5:], samples.slices)
+
+
+def test_share_of_hard_forms():
+    """It is held, whatever grade and head a seed has, and nobody has one where none is asked for."""
+    seeds = range(4000)
+    forms = [hard_form(seed, 0.4) for seed in seeds]
+    for kind in {(grade_of(seed), training_head(seed)) for seed in seeds}:
+        of_kind = [
+            form
+            for seed, form in zip(seeds, forms, strict=True)
+            if kind == (grade_of(seed), training_head(seed))
+        ]
+        assert 0.3 < sum(form is not None for form in of_kind) / len(of_kind) < 0.5
+    assert set(forms) == {None, Form.AFTER_SURGERY, Form.SMALL, Form.INFRATENTORIAL}
+    assert not any(hard_form(seed, 0.0) for seed in seeds)
+
+
+def test_patient_has_the_form_asked_for(samples):
+    small, usual = simulated_patient(SEED, form=Form.SMALL), simulated_patient(SEED)
+    assert small.drawn["form"] == "small"
+    assert usual.drawn["form"] == "single"
+    assert 0 < small.tumour.sum() < usual.tumour.sum()
+    assert not np.array_equal(draw_samples(SEED, 3, 2, hard=1.0).masks, samples.masks)

@@ -44,3 +44,19 @@ def test_a_fold_that_is_none_is_refused(tmp_path, data):
     found = run("train", data, "--recipe", "improved", "--out", tmp_path / "out", "--fold", "6/5")
     assert found.exit_code == 2
     assert "say PART/PARTS" in found.output
+
+
+@pytest.mark.parametrize("arguments", [("--skip", "440"), ("--patients", "445"), ("--dicom",)])
+def test_patients_that_the_test_set_lacks_are_refused(tmp_path, arguments):
+    found = run("simulate", tmp_path / "out", "--test-set", *arguments)
+    assert found.exit_code == 2
+    assert "the test set is written" in found.output or "444" in found.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_patients_passed_over_are_not_written(tmp_path):
+    """Of every twenty, the nineteenth and the last have no tumour."""
+    found = run("simulate", tmp_path, "--patients", "1", "--skip", "18")
+    assert found.exit_code == 0
+    (folder,) = (tmp_path / "NONE").iterdir()
+    assert folder.name == "Sim_MNI152_001000018"

@@ -10,20 +10,19 @@ from rich.progress import track
 
 from worker.demonstration.demo_cases import DemoCase, scan, scanner_pool
 
-_SEEDS_A_SEED = 1_000_000
-
 
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder the patients' folders are written to.")],
     patients: Annotated[int, typer.Option(min=1, help="How many; every tenth has no tumour.")] = 10,
     seed: Annotated[int, typer.Option(min=1, max=600, help="The same seed gives the same patients.")] = 1,
+    skip: Annotated[int, typer.Option(min=0, help="Patients passed over before the first.")] = 0,
     dicom: Annotated[
         bool, typer.Option("--dicom", help="DICOM studies with skull, to send, instead of BraTS folders.")
     ] = False,
     test_set: Annotated[
         bool,
         typer.Option(
-            "--test-set", help="The fixed test set instead: its first patients, on an anatomy kept for tests."
+            "--test-set", help="Patients of the fixed test set instead, on an anatomy kept for tests."
         ),
     ] = False,
 ) -> None:
@@ -33,15 +32,18 @@ def simulate(
     read them. They are good for trying things out and say nothing about grading real patients.
     """
     from model.simulation.samples import grade_of  # noqa: PLC0415 - the command line starts without torch
-    from model.simulation.simulated_cohort import TEST_HEAD, TEST_SEEDS, write_patient  # noqa: PLC0415
+    from model.simulation.simulated_cohort import OWN_SEEDS, TEST_HEAD, TEST_SEEDS, write_patient  # noqa: PLC0415
     from model.simulation.template import Head  # noqa: PLC0415
 
     if test_set and dicom:
         raise typer.BadParameter("the test set is written as BraTS folders only", param_hint="--dicom")
-    if test_set and patients > len(TEST_SEEDS):
-        raise typer.BadParameter(f"the test set has {len(TEST_SEEDS)}", param_hint="--patients")
-    first = TEST_SEEDS.start if test_set else seed * _SEEDS_A_SEED
-    seeds = range(first, first + patients)
+    known = len(TEST_SEEDS) if test_set else OWN_SEEDS
+    if skip + patients > known:
+        raise typer.BadParameter(
+            f"there are {known}, and {skip} are passed over: ask for fewer", param_hint="--patients"
+        )
+    first = TEST_SEEDS.start if test_set else seed * OWN_SEEDS
+    seeds = range(first + skip, first + skip + patients)
     head = TEST_HEAD if test_set else Head.MNI152
     written: list[Future[object]] = []
     with scanner_pool() as pool:
