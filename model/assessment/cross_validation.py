@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from model.assessment.evaluation import evaluate, require_both_grades
-from model.assessment.evaluation_measure import Measured, measure
+from model.assessment.evaluation_measure import Measured, judge_tumour_free, measure
 from model.assessment.evaluation_report import report, write_evaluation
 from model.assessment.grad_cam import GradCam
 from model.card import CARD_NAME, Card, CheckpointError, read_card, verify
-from model.cohorts.brats import Patient
+from model.cohorts.brats import Cohort, Patient
 from model.cohorts.folds import cross_validation, leave_source_out
 from model.cohorts.unseen import deal, patient_hashes, seen_by
+from model.gates import Judgement
 from model.metrics import RESAMPLES
 from model.predict import Predictor
 from model.training.train_cohort import Sides, hold_out
@@ -51,7 +52,7 @@ def _is_finished(sides: Sides, folder: Path) -> bool:
 
 def evaluate_unseen(
     folders: Sequence[Path],
-    patients: Sequence[Patient],
+    cohort: Cohort,
     out: Path,
     *,
     allow_seen: bool = False,
@@ -61,26 +62,38 @@ def evaluate_unseen(
 ) -> str:
     """Grade each patient by the first checkpoint that never saw it, write the evaluation and give its report.
 
-    With one checkpoint for each fold of a cohort the figures are out of fold. Raises `CohortError` and
+    With one checkpoint for each fold of a cohort the figures are out of fold. The first that grades anyone
+    judges those without a tumour, whom no training of a cohort sees. Raises `CohortError` and
     `CheckpointError`.
     """
+    patients = cohort.patients
     require_both_grades(patients)
     cards = [verify(folder) for folder in folders]
     require_alike(cards)
     dealt = deal(cards, patients, allow_seen=allow_seen)
-    parts, places, seen, used = [], [], set[str](), []
+    parts, places, seen, used, tumour_free = [], [], set[str](), list[Card](), list[Judgement]()
     for folder, card, part in zip(folders, cards, dealt, strict=True):
         if not part:
             continue
         chosen = [patients[place] for place in part]
-        explainer = GradCam(folder) if grad_cam else None
-        parts.append(measure(Predictor(folder), chosen, step, explainer))
+        explainer, predictor = GradCam(folder) if grad_cam else None, Predictor(folder)
+        if not used:
+            tumour_free = judge_tumour_free(predictor, cohort.tumour_free, step)
+        parts.append(measure(predictor, chosen, step, explainer))
         places.append(part)
         seen |= seen_by(card, chosen)
         used.append(card)
     measured = Measured.join(parts, places)
     labels = tuple(each.label for each in used)
-    evaluation = evaluate(used[0], patients, measured, resamples, seen=frozenset(seen), checkpoints=labels)
+    evaluation = evaluate(
+        used[0],
+        patients,
+        measured,
+        resamples,
+        seen=frozenset(seen),
+        checkpoints=labels,
+        tumour_free=tumour_free,
+    )
     write_evaluation(out, used[0], patients, measured, evaluation)
     return report(used[0], measured, evaluation)
 

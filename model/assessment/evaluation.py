@@ -16,7 +16,8 @@ from model.attention_scores import AttentionScores
 from model.card import Card
 from model.cohorts.brats import Patient
 from model.cohorts.brats_names import CohortError
-from model.grade import Grade
+from model.gates import Judgement
+from model.grade import Grade, Verdict
 from model.metrics import (
     DECISION_METRICS,
     PUBLISHED,
@@ -32,6 +33,7 @@ from model.metrics import (
 
 CHECKPOINT_NAME = "this checkpoint"
 BLANKED_NAME = "this checkpoint, tumour blanked"
+BRIGHT_NAME = "bright pixels, no learning"
 MIRRORED_NAME = "this checkpoint, tumour replaced by its mirror image"
 PUBLISHED_NAME = "the paper's table, 57 patients of BraTS 2018"
 
@@ -49,6 +51,16 @@ class Row(NamedTuple):
     estimates: dict[str, Estimate]
 
 
+class Judged(NamedTuple):
+    """How many patients have a verdict of the gates, and how many of their grades are, or would be, wrong."""
+
+    verdict: Verdict
+    hgg: int
+    lgg: int
+    wrong: int
+    tumour_free: int
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """Everything measured of one checkpoint on one cohort."""
@@ -58,6 +70,8 @@ class Evaluation:
     published: Row
     by_source: tuple[Row, ...]
     risk_coverage: RiskCoverage
+    judged: tuple[Judged, ...]
+    """One for each verdict."""
     attention: dict[str, dict[str, Estimate]]
     """Of the attention, and of Grad-CAM where it was asked for: means over the patients with a segmented
     tumour; empty where there is none."""
@@ -83,10 +97,11 @@ def evaluate(
     *,
     seen: frozenset[str] = frozenset(),
     checkpoints: tuple[str, ...] = (),
+    tumour_free: Sequence[Judgement] = (),
 ) -> Evaluation:
     """Count what was measured, with 95 % intervals over patients, and the baselines on the same patients.
 
-    Raises `OneGradeError`.
+    `tumour_free` is what the gates say of those without a tumour. Raises `OneGradeError`.
     """
     require_both_grades(patients)
     is_hgg = np.array([patient.grade is Grade.HGG for patient in patients])
@@ -99,6 +114,7 @@ def evaluate(
     baselines = [
         _decisions(row("all HGG", np.ones_like(p), 0.5)),
         row("source only, out of fold", source_only(patients), 0.5),
+        _areas(row(BRIGHT_NAME, measured.bright, 0.5)),
     ]
     if not np.isnan(measured.enhancing_ml).any():
         rule = enhancing_rule(patients, measured.enhancing_ml)
@@ -121,6 +137,7 @@ def evaluate(
             row(source, p, threshold, which=sources == source) for source in np.unique(sources).tolist()
         ),
         risk_coverage=risk_coverage(p, is_hgg, threshold),
+        judged=_judged(measured.judgement.tolist(), is_hgg, (p >= threshold) != is_hgg, tumour_free),
         attention=means,
         attention_patients=int((~np.isnan(measured.attention[:, 0])).sum()),
         seen=seen,
@@ -147,6 +164,23 @@ def _means(scores: npt.NDArray[np.float64], is_hgg: Flags) -> dict[str, Estimate
 def _decisions(row: Row) -> Row:
     """Leave out what needs a probability, of a rule that gives none."""
     return row._replace(estimates={name: row.estimates[name] for name in DECISION_METRICS})
+
+
+def _areas(row: Row) -> Row:
+    """Leave out what needs a threshold, of a rule that has none."""
+    return row._replace(estimates={"AUC": row.estimates["AUC"]})
+
+
+def _judged(
+    judgements: Sequence[Judgement], is_hgg: Flags, wrong: Flags, tumour_free: Sequence[Judgement]
+) -> tuple[Judged, ...]:
+    found = []
+    for verdict in Verdict:
+        has = np.array([each.verdict is verdict for each in judgements])
+        free = sum(each.verdict is verdict for each in tumour_free)
+        hgg, lgg, errors = (int((has & kind).sum()) for kind in (is_hgg, ~is_hgg, wrong))
+        found.append(Judged(verdict, hgg, lgg, errors, free))
+    return tuple(found)
 
 
 def _published(resamples: int) -> Row:

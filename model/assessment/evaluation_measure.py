@@ -7,9 +7,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from model.assessment.baselines import bright_share
 from model.assessment.shortcuts import blanked, mirrored
 from model.attention_scores import AttentionScores, Mask, score_attention
-from model.cohorts.brats import Patient, enhancing_ml, load_labels, load_patient, tumour_on
+from model.cohorts.brats import Patient, TumourFree, enhancing_ml, load_labels, load_patient, tumour_on
+from model.gates import Judgement
 from model.grade import Contrast, Grade
 from model.metrics import Numbers
 from model.predict import Prediction
@@ -47,9 +49,13 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """One entry per patient; all but the first are nan where there is no segmentation, or no tumour in it."""
+    """One entry per patient; from `blanked` on nan where there is no segmentation, or no tumour in it."""
 
     probability: Numbers
+    judgement: npt.NDArray[np.object_]
+    """What the gates say, a `Judgement` each."""
+    bright: Numbers
+    """`bright_share` of the brain."""
     blanked: Numbers
     """Probability of HGG with the tumour blanked."""
     mirrored: Numbers
@@ -88,33 +94,54 @@ def measure(
 ) -> Measured:
     """Grade every patient, with the tumour and without; `step` is called after each. Raises `CohortError`."""
     depicted = {each.id for each in _depicted(patients)}
-    rows, attention, grad_cam, pictures = [], [], [], []
+    rows, judgements, attention, grad_cam, pictures = [], [], [], [], []
     for patient in patients:
-        numbers, own_scores, other_scores, picture = _measure_one(grader, explainer, patient)
+        numbers, judgement, own_scores, other_scores, picture = _measure_one(grader, explainer, patient)
         rows.append(numbers)
+        judgements.append(judgement)
         attention.append(own_scores)
         grad_cam.append(other_scores)
         if patient.id in depicted:
             pictures.append(picture)
         step()
-    probability, without, exchanged, millilitres = np.array(rows).T
-    scores = np.array(attention), np.array(grad_cam)
-    return Measured(probability, without, exchanged, millilitres, *scores, tuple(pictures))
+    probability, bright, without, exchanged, millilitres = np.array(rows).T
+    return Measured(
+        probability,
+        np.array(judgements, dtype=object),
+        bright,
+        without,
+        exchanged,
+        millilitres,
+        np.array(attention),
+        np.array(grad_cam),
+        tuple(pictures),
+    )
+
+
+def judge_tumour_free(
+    grader: Grader, people: Sequence[TumourFree], step: Callable[[], None] = lambda: None
+) -> list[Judgement]:
+    """Say what the gates say of those without a tumour; `step` is called after each. Raises `CohortError`."""
+    judgements = []
+    for each in people:
+        judgements.append(grader.predict(load_patient(each).stack).judgement)
+        step()
+    return judgements
 
 
 def _measure_one(
     grader: Grader, explainer: Explainer | None, patient: Patient
-) -> tuple[tuple[float, ...], AttentionScores, AttentionScores, Picture]:
+) -> tuple[tuple[float, ...], Judgement, AttentionScores, AttentionScores, Picture]:
     prepared = load_patient(patient)
     stack = prepared.stack
     prediction = grader.predict(stack)
-    probability, attention = prediction.grade_prediction.probability, prediction.attention.array
+    always = prediction.grade_prediction.probability, bright_share(stack)
     labels = load_labels(patient)
     tumour = np.zeros_like(stack.mask) if labels is None else tumour_on(stack, labels)
     picture = _depict(patient, stack, prediction, tumour)
     if labels is None or not tumour.any():
         millilitres = np.nan if labels is None else enhancing_ml(labels)
-        return (probability, np.nan, np.nan, millilitres), _UNKNOWN, _UNKNOWN, picture
+        return (*always, np.nan, np.nan, millilitres), prediction.judgement, _UNKNOWN, _UNKNOWN, picture
     without = (
         grader.predict(control(prepared.placed, labels)).grade_prediction.probability
         for control in (blanked, mirrored)
@@ -123,8 +150,8 @@ def _measure_one(
     if explainer is not None:
         seen = explainer.explain(stack, np.flatnonzero(tumour.any(axis=(1, 2))))
         other_scores = score_attention(seen, tumour, stack.mask)
-    own_scores = score_attention(attention, tumour, stack.mask)
-    return (probability, *without, enhancing_ml(labels)), own_scores, other_scores, picture
+    own_scores = score_attention(prediction.attention.array, tumour, stack.mask)
+    return (*always, *without, enhancing_ml(labels)), prediction.judgement, own_scores, other_scores, picture
 
 
 def _depict(patient: Patient, stack: Stack, prediction: Prediction, tumour: Mask) -> Picture:

@@ -14,6 +14,7 @@ from model.assessment.evaluation_plots import ATTENTION, RELIABILITY, RISK, ROC,
 from model.attention_scores import AttentionScores
 from model.card import Card
 from model.cohorts.brats import Patient
+from model.gates import Gates
 from model.grade import Grade
 from model.metrics import Estimate
 
@@ -41,19 +42,26 @@ def write_evaluation(
         ),
     )
     numbers = zip(
-        measured.probability, measured.blanked, measured.mirrored, measured.enhancing_ml, strict=True
+        measured.probability,
+        measured.bright,
+        measured.blanked,
+        measured.mirrored,
+        measured.enhancing_ml,
+        strict=True,
     )
     scores = AttentionScores._fields
     _write_csv(
         folder / "patients.csv",
-        ["id", "name", "grade", "source", "trained_on", "called", "probability", "probability_tumour_blanked",
+        ["id", "name", "grade", "source", "trained_on", "called", "verdict", "attention_ml",
+         "appearance_distance", "probability", "bright_share", "probability_tumour_blanked",
          "probability_tumour_mirrored", "enhancing_ml", *(f"attention_{name}" for name in scores),
          *(f"grad_cam_{name}" for name in scores)],
         (
             [each.id, each.name, each.grade, each.source, each.id in evaluation.seen,
-             Grade.HGG if p >= card.threshold else Grade.LGG, *map(_blank, (p, *rest, *attention, *grad_cam))]
-            for each, (p, *rest), attention, grad_cam
-            in zip(patients, numbers, measured.attention, measured.grad_cam, strict=True)
+             Grade.HGG if p >= card.threshold else Grade.LGG, judgement.verdict, judgement.attention_ml,
+             judgement.appearance_distance, *map(_blank, (p, *rest, *attention, *grad_cam))]
+            for each, judgement, (p, *rest), attention, grad_cam
+            in zip(patients, measured.judgement, numbers, measured.attention, measured.grad_cam, strict=True)
         ),
     )  # fmt: skip
 
@@ -71,6 +79,10 @@ def to_record(card: Card, evaluation: Evaluation) -> dict[str, object]:
             for table, row in _tables(evaluation)
         ],
         "risk_coverage": [column.tolist() for column in evaluation.risk_coverage],
+        "verdicts": {
+            each.verdict: {name: value for name, value in each._asdict().items() if name != "verdict"}
+            for each in evaluation.judged
+        },
         "attention": {
             "patients": evaluation.attention_patients,
             **{name: _records(scores) for name, scores in evaluation.attention.items()},
@@ -110,6 +122,12 @@ def report(card: Card, measured: Measured, evaluation: Evaluation) -> str:
         *_table(["surest patients kept", "share of errors"], _risks(evaluation)),
         "",
         f"![Risk by coverage]({RISK})",
+        "",
+        "## What the gates say",
+        "",
+        f"{(card.gates or Gates()).statement}{_each_its_own(evaluation)}",
+        "",
+        *_table(["verdict", "HGG / LGG", "grades wrong", "without a tumour"], _verdicts(evaluation)),
         "",
         "## Attention",
         "",
@@ -159,6 +177,26 @@ def _risks(evaluation: Evaluation) -> list[list[str]]:
     coverage, risk = evaluation.risk_coverage
     kept = sorted({math.ceil(share * len(risk) - 1e-9) - 1 for share in _COVERAGES})
     return [[f"{coverage[index]:.0%}", f"{risk[index]:.3f}"] for index in kept]
+
+
+def _each_its_own(evaluation: Evaluation) -> str:
+    if len(evaluation.checkpoints) == 1:
+        return ""
+    return (
+        " Each checkpoint has its own limits; these are the first one's, which judged those without a tumour."
+    )
+
+
+def _verdicts(evaluation: Evaluation) -> list[list[str]]:
+    return [
+        [
+            each.verdict.replace("_", " "),
+            f"{each.hgg} / {each.lgg}",
+            f"{each.wrong} of {each.hgg + each.lgg}",
+            str(each.tumour_free),
+        ]
+        for each in evaluation.judged
+    ]
 
 
 def _attention(evaluation: Evaluation) -> list[str]:

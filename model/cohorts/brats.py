@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import nibabel as nib
 import numpy as np
@@ -102,6 +103,39 @@ class Patient:
     segmentation: Path | None
 
 
+class TumourFree(NamedTuple):
+    """Someone without a tumour, who has no grade."""
+
+    name: str
+    files: Mapping[Contrast, Path]
+
+
+class Cohort(NamedTuple):
+    """All of a folder."""
+
+    patients: tuple[Patient, ...]
+    tumour_free: tuple[TumourFree, ...] = ()
+
+
+class Imaged(Protocol):
+    """Whoever has volumes to read: a `Patient` or someone `TumourFree`."""
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+
+    @property
+    def files(self) -> Mapping[Contrast, Path]:
+        """Where the three volumes are."""
+
+
+def read_cohort(folder: Path, labels: Path | None = None) -> Cohort:
+    """Find all patients, and who has no tumour: those below folders named NONE. Raises as `read_patients`."""
+    cases = sorted(_cases(folder, tumour_free=True))
+    tumour_free = tuple(TumourFree(case.name, _files(case)[0]) for case in cases)
+    return Cohort(read_patients(folder, labels), tumour_free)
+
+
 def read_patients(folder: Path, labels: Path | None = None) -> tuple[Patient, ...]:
     """Find all patients with a tumour below a folder, in the order of their ids.
 
@@ -152,7 +186,7 @@ def require_apart(*sides: Iterable[str]) -> None:
         )
 
 
-def load_patient(patient: Patient) -> Prepared:
+def load_patient(patient: Imaged) -> Prepared:
     """Read and normalise a patient's volumes, by the path that a hospital's study takes too.
 
     Raises `VolumeError`, which names the file.
@@ -186,10 +220,12 @@ def enhancing_ml(labels: npt.NDArray[np.uint8]) -> float:
     return float(np.isin(labels, ENHANCING_LABELS).sum()) / 1000
 
 
-def _cases(folder: Path) -> Iterable[Path]:
-    for place, below, names in os.walk(folder, followlinks=True):
-        below[:] = [name for name in below if name.upper() != NO_TUMOUR_FOLDER]
-        if any(_word(name) in CONTRAST_WORDS for name in names):
+def _cases(folder: Path, *, tumour_free: bool = False) -> Iterable[Path]:
+    """Find the folders with volumes: those below a folder NONE, or else the others."""
+    for place, _, names in os.walk(folder, followlinks=True):
+        parts = Path(place).relative_to(folder).parts
+        apart = NO_TUMOUR_FOLDER in (part.upper() for part in parts)
+        if apart is tumour_free and any(_word(name) in CONTRAST_WORDS for name in names):
             yield Path(place)
 
 

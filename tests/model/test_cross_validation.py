@@ -7,7 +7,7 @@ import torch
 from model.assessment.cross_validation import all_sides, evaluate_unseen, require_alike, train_all
 from model.card import CheckpointError
 from model.checkpoint import save_checkpoint
-from model.cohorts.brats import Patient, read_patients
+from model.cohorts.brats import Cohort, Patient, TumourFree, read_patients
 from model.cohorts.unseen import SeenPatientsError, patient_hashes
 from model.grade import Grade
 from model.network import AttentionVGG16
@@ -37,11 +37,12 @@ def save(folder, card, seed, trained_on):
 
 def test_folds_give_figures_out_of_fold_and_one_checkpoint_training_figures(tmp_path, card, patients):
     folds = [save(tmp_path / f"{n}", card, n, [patients[1 - n]]) for n in range(2)]
+    cohort = Cohort(patients, (TumourFree("a brain", patients[0].files),))
     done = []
     text = evaluate_unseen(
-        folds, patients, tmp_path / "out", grad_cam=True, step=lambda: done.append(1), resamples=20
+        folds, cohort, tmp_path / "out", grad_cam=True, step=lambda: done.append(1), resamples=20
     )
-    assert len(done) == 2
+    assert len(done) == 3
     assert "2 checkpoints, each on patients it never saw, on 1 HGG and 1 LGG" in text
     assert "TRAINING FIGURE" not in text
     assert "| score | attention | Grad-CAM |" in text
@@ -49,13 +50,14 @@ def test_folds_give_figures_out_of_fold_and_one_checkpoint_training_figures(tmp_
     record = json.loads((tmp_path / "out" / "results.json").read_text())
     assert len(record["checkpoints"]) == 2
     assert not record["training_figures"]
+    assert sum(each["tumour_free"] for each in record["verdicts"].values()) == 1
     names = [each["name"] for each in record["tables"]]
     assert "this checkpoint, tumour replaced by its mirror image" in names
 
     with pytest.raises(SeenPatientsError, match="1 of 2"):
-        evaluate_unseen(folds[:1], patients, tmp_path / "refused")
+        evaluate_unseen(folds[:1], cohort, tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
-    text = evaluate_unseen(folds[:1], patients, tmp_path / "seen", allow_seen=True, resamples=20)
+    text = evaluate_unseen(folds[:1], cohort, tmp_path / "seen", allow_seen=True, resamples=20)
     assert text.startswith("# TRAINING FIGURE: ")
     assert "| TRAINING FIGURE: this checkpoint |" in text
     assert "| TRAINING FIGURE: CBICA |" in text

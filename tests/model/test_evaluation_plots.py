@@ -6,6 +6,7 @@ from model.assessment.evaluation import evaluate
 from model.assessment.evaluation_measure import Measured, Picture
 from model.assessment.evaluation_plots import ATTENTION, RELIABILITY, RISK, ROC, plot_evaluation
 from model.attention_scores import AttentionScores
+from model.gates import NOT_JUDGED
 from model.grade import Grade
 from tests.model.test_evaluation import CONFOUNDED
 
@@ -29,7 +30,8 @@ def picture(patient, attended):
 def plot(card, folder, pictures=(), **evaluated):
     folder.mkdir()
     p = np.where(IS_HGG, 0.9, 0.1)
-    measured = Measured(p, p, 1 - p, np.full(20, np.nan), NO_SCORES, NO_SCORES, pictures)
+    judgement = np.array([NOT_JUDGED] * 20, dtype=object)
+    measured = Measured(p, judgement, p, p, 1 - p, np.full(20, np.nan), NO_SCORES, NO_SCORES, pictures)
     evaluation = evaluate(card, CONFOUNDED, measured, resamples=20, **evaluated)
     plot_evaluation(folder, measured, evaluation, IS_HGG, 0.5)
     return folder

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.cohorts.brats import enhancing_ml, load_labels, load_patient, read_patients, tumour_on
+from model.cohorts.brats import enhancing_ml, load_labels, load_patient, read_cohort, read_patients, tumour_on
 from model.grade import Grade
 from model.simulation.samples import grade_of
 from model.simulation.simulate import Parameters
@@ -45,10 +45,13 @@ def test_a_simulated_patient_is_read_as_one_of_brats(cohort):
 
 
 def test_a_patient_without_tumour_lies_apart_and_has_no_grade(cohort):
-    folder, (place, _) = cohort
+    folder, (place, other) = cohort
     assert place.parent == folder / "NONE"
     assert grade_of(18) is None
-    assert place.name not in {patient.name for patient in read_patients(folder)}
+    patients, tumour_free = read_cohort(folder)
+    assert [each.name for each in patients] == [other.name]
+    assert [each.name for each in tumour_free] == [place.name]
+    assert load_patient(tumour_free[0]).stack.mask.any()
     assert {path.name.split("_")[-1] for path in Path(place).glob("*.nii.gz")} == {
         "flair.nii.gz",
         "t1.nii.gz",

@@ -43,17 +43,17 @@ def evaluate(
 ) -> None:
     """Measure a checkpoint on patients that it never saw, beside its baselines and the paper's table."""
     from model.assessment.cross_validation import evaluate_unseen  # noqa: PLC0415
-    from model.cohorts.brats import read_patients  # noqa: PLC0415 - the command line starts without torch
+    from model.cohorts.brats import read_cohort  # noqa: PLC0415 - the command line starts without torch
     from model.predict import OutOfDeviceMemoryError  # noqa: PLC0415
 
-    patients = read_patients(data, labels)
+    cohort = read_cohort(data, labels)
     folders = model or [default_checkpoint_folder()]
     try:
         with Progress(console=Console(stderr=True)) as progress:
-            task = progress.add_task("patients", total=len(patients))
+            task = progress.add_task("patients", total=sum(map(len, cohort)))
             text = evaluate_unseen(
                 folders,
-                patients,
+                cohort,
                 out,
                 allow_seen=allow_seen,
                 grad_cam=grad_cam,
@@ -117,16 +117,16 @@ def cross_validate(
 ) -> None:
     """Train a checkpoint for each part of a cohort without it, and measure each on its part."""
     from model.assessment.cross_validation import all_sides, evaluate_unseen, train_all  # noqa: PLC0415
-    from model.cohorts.brats import read_patients  # noqa: PLC0415 - the command line starts without torch
+    from model.cohorts.brats import read_cohort  # noqa: PLC0415 - the command line starts without torch
     from model.training.team import place_in_team  # noqa: PLC0415
 
     if not (by == "source" or by.isdecimal()):
         raise typer.BadParameter(f"{by}: say how many folds, or source", param_hint="--by")
-    patients = read_patients(data, labels)
-    sides = all_sides(patients, None if by == "source" else int(by), seed)
+    cohort = read_cohort(data, labels)
+    sides = all_sides(cohort.patients, None if by == "source" else int(by), seed)
     folders = train_all(sides, out, _trainer(recipe, seed, start, cache=out / "slices"))
     if place_in_team() == 0:
-        typer.echo(evaluate_unseen(folders, patients, out))
+        typer.echo(evaluate_unseen(folders, cohort, out))
 
 
 def _trainer(
