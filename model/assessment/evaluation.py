@@ -3,7 +3,7 @@
 Everything is counted by patient. Figures of patients that were trained on are marked as such.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -112,13 +112,13 @@ def evaluate(
         return _row(name, probability[chosen], is_hgg[chosen], cut, resamples)
 
     baselines = [
-        _decisions(row("all HGG", np.ones_like(p), 0.5)),
+        _only(row("all HGG", np.ones_like(p), 0.5), DECISION_METRICS),
         row("source only, out of fold", source_only(patients), 0.5),
-        _areas(row(BRIGHT_NAME, measured.bright, 0.5)),
+        _only(row(BRIGHT_NAME, measured.bright, 0.5), ["AUC"]),
     ]
     if not np.isnan(measured.enhancing_ml).any():
         rule = enhancing_rule(patients, measured.enhancing_ml)
-        baselines.append(_decisions(row("enhancing volume, out of fold", rule, 0.5)))
+        baselines.append(_only(row("enhancing volume, out of fold", rule, 0.5), DECISION_METRICS))
     known = ~np.isnan(measured.blanked)
     if known.any() and len(set(is_hgg[known])) == 2:
         blank, mirror = measured.blanked, measured.mirrored
@@ -161,14 +161,9 @@ def _means(scores: npt.NDArray[np.float64], is_hgg: Flags) -> dict[str, Estimate
     }
 
 
-def _decisions(row: Row) -> Row:
-    """Leave out what needs a probability, of a rule that gives none."""
-    return row._replace(estimates={name: row.estimates[name] for name in DECISION_METRICS})
-
-
-def _areas(row: Row) -> Row:
-    """Leave out what needs a threshold, of a rule that has none."""
-    return row._replace(estimates={"AUC": row.estimates["AUC"]})
+def _only(row: Row, names: Iterable[str]) -> Row:
+    """Leave out what a rule doesn't give: what needs a probability, or a threshold."""
+    return row._replace(estimates={name: row.estimates[name] for name in names})
 
 
 def _judged(
@@ -192,4 +187,4 @@ def _published(resamples: int) -> Row:
     )
     called = np.concatenate([np.full(count, value) for count, value, _ in counts])
     is_hgg = np.concatenate([np.full(count, truth) for count, _, truth in counts])
-    return _decisions(_row(PUBLISHED_NAME, called, is_hgg, 0.5, resamples))
+    return _only(_row(PUBLISHED_NAME, called, is_hgg, 0.5, resamples), DECISION_METRICS)

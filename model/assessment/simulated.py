@@ -134,10 +134,10 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     left = TEST_SEEDS[max(arguments.skip, 0) :]
-    test = left[: arguments.test]
-    if not 1 <= (len(left) if arguments.test is None else arguments.test) <= len(left):
+    asked = len(left) if arguments.test is None else arguments.test
+    if not 1 <= asked <= len(left):
         parser.error(f"--skip and --test name none, or more, of the {len(TEST_SEEDS)} test patients")
-    seeds = validation_seeds(arguments.seed, arguments.validation), test
+    seeds = validation_seeds(arguments.seed, arguments.validation), left[:asked]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, context, torch.set_num_threads, (1,)) as executor:
         card = assess(arguments.start, arguments.out, *seeds, executor, arguments.precision)
