@@ -8,15 +8,21 @@ import psutil
 
 
 def gliograde(*arguments, **environment):
-    """Run the command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "worker.cli", *map(str, arguments)],
-        capture_output=True,
+    """Run the command to its end; one that takes too long is asked to stop what it started, then to end."""
+    words = [sys.executable, "-m", "worker.cli", *map(str, arguments)]
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
         env={**os.environ, "COLUMNS": "160", **environment},
-        timeout=540,
-    )
+    ) as process:
+        try:
+            out, error = process.communicate(timeout=540)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            raise
+    return subprocess.CompletedProcess(words, process.returncode, out, error)
 
 
 def processes_naming(folder):

@@ -39,9 +39,9 @@ from model.simulation.samples import (
 )
 from model.simulation.simulated_cohort import (
     TEST_HEAD,
-    TEST_SEEDS,
     TEST_SHA256,
     labels_in_space,
+    some_of_the_test_set,
     validation_seeds,
 )
 from model.simulation.template import typical_to_atlas
@@ -133,11 +133,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="processes that simulate")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    left = TEST_SEEDS[max(arguments.skip, 0) :]
-    asked = len(left) if arguments.test is None else arguments.test
-    if not 1 <= asked <= len(left):
-        parser.error(f"--skip and --test name none, or more, of the {len(TEST_SEEDS)} test patients")
-    seeds = validation_seeds(arguments.seed, arguments.validation), left[:asked]
+    try:
+        test = some_of_the_test_set(arguments.test, arguments.skip)
+    except ValueError as error:
+        parser.error(str(error))
+    seeds = validation_seeds(arguments.seed, arguments.validation), test
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, context, torch.set_num_threads, (1,)) as executor:
         card = assess(arguments.start, arguments.out, *seeds, executor, arguments.precision)

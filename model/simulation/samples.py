@@ -1,7 +1,7 @@
 """Slices to train on, from simulated patients."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import repeat
@@ -139,10 +139,9 @@ def draw_samples(seed: int, with_tumour: int, without_tumour: int, hard: float =
 
 def draw_many(
     seeds: Sequence[int], with_tumour: int, without_tumour: int, hard: float, executor: Executor
-) -> Samples:
+) -> Iterator[Samples]:
     """Draw the samples of several patients at a time, in the order of their seeds."""
-    each = repeat(with_tumour), repeat(without_tumour), repeat(hard)
-    return Samples.join(list(executor.map(draw_samples, seeds, *each)))
+    return executor.map(draw_samples, seeds, repeat(with_tumour), repeat(without_tumour), repeat(hard))
 
 
 def vary(

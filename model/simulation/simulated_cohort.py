@@ -21,7 +21,7 @@ from model.space.volume import Volume, save_volume
 
 TEST_HEAD = Head.SRI24
 """Training knows MNI152 alone."""
-OWN_SEEDS, _VALIDATION_OFFSET = 1_000_000, 500_000
+OWN_SEEDS, VALIDATION_OFFSET = 1_000_000, 500_000
 """Of a training seed, and where those that validate begin among them."""
 TEST_SEEDS = range(700_000_000, 700_000_444)
 """400 patients with a tumour and 44 without."""
@@ -36,8 +36,22 @@ def training_seeds(seed: int, count: int) -> range:
 
 def validation_seeds(seed: int, count: int) -> range:
     """Seeds of the simulated patients that calibrate a checkpoint and set its gates."""
-    start = seed * OWN_SEEDS + _VALIDATION_OFFSET
+    start = seed * OWN_SEEDS + VALIDATION_OFFSET
     return range(start, start + count)
+
+
+def some_of_the_test_set(patients: int | None, skip: int = 0) -> range:
+    """Give the seeds of so many test patients after those passed over; None gives all that are left.
+
+    Raises ValueError where that names nobody, or more than there are.
+    """
+    left = len(TEST_SEEDS) - skip
+    asked = left if patients is None else patients
+    if skip < 0 or not 1 <= asked <= left:
+        raise ValueError(
+            f"there are {len(TEST_SEEDS)} test patients: can't pass over {skip} and take {asked}"
+        )
+    return TEST_SEEDS[skip : skip + asked]
 
 
 def write_patient(seed: int, head: Head, folder: Path) -> Path:

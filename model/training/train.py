@@ -8,6 +8,7 @@ import argparse
 import logging
 import multiprocessing
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from model.checkpoint import load_checkpoint, save_checkpoint
 from model.grade import Contrast
 from model.network import CLASS_ORDER, INPUT_SIZE, AttentionVGG16
 from model.simulation.samples import Samples, draw_many
-from model.simulation.simulated_cohort import OWN_SEEDS, TEST_SEEDS, training_seeds
+from model.simulation.simulated_cohort import OWN_SEEDS, TEST_SEEDS, VALIDATION_OFFSET, training_seeds
 from model.training.imagenet import fetch_onnx, read_convolutions, start_from_imagenet
 from model.training.learn import ATTENTION_LOSS_WEIGHT, BATCH, fit
 
@@ -47,10 +48,15 @@ class Draw(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "Draw":
         """Read SEED:CASES or SEED:CASES:HARD; raises ValueError for anything else."""
-        seed, cases, *hard = text.split(":")
-        draw = cls(int(seed), int(cases), *map(float, hard))
-        if not (0 < draw.seed < TEST_SEEDS.start // OWN_SEEDS and draw.cases > 0 and 0 <= draw.hard <= 1):
-            raise ValueError(f"{text}: patients of the test set, nobody, or a share that is none")
+        try:
+            seed, cases, *hard = text.split(":")
+            draw = cls(int(seed), int(cases), *map(float, hard))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{text} isn't SEED:CASES or SEED:CASES:HARD, such as 7:200:0.5") from error
+        if not (0 < draw.seed < TEST_SEEDS.start // OWN_SEEDS and 0 < draw.cases <= VALIDATION_OFFSET):
+            raise ValueError(f"{text}: patients that validate or test, or nobody")
+        if not 0 <= draw.hard <= 1:
+            raise ValueError(f"{text}: the share made hard is from 0 to 1")
         return draw
 
     def __str__(self) -> str:
@@ -65,8 +71,13 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a training does; the same plan gives the same weights unless the time limit ends it early."""
+    """What a training does; the same plan gives the same weights unless the time limit ends it early.
 
+    Raises ValueError where two draws have the same seed, for they would be the same patients.
+    """
+
+    version: str
+    """What the checkpoint is called."""
     patients: tuple[Draw, ...]
     epochs: int
     minutes: float
@@ -74,6 +85,11 @@ class Plan:
     """Checkpoint to go on from; None starts from ImageNet."""
     device: str = "cpu"
     """Torch's name of what trains."""
+
+    def __post_init__(self) -> None:
+        """Refuse the same patients twice."""
+        if len({draw.seed for draw in self.patients}) < len(self.patients):
+            raise ValueError("patients of one seed are named twice: name each seed once")
 
     @property
     def cases(self) -> int:
@@ -94,7 +110,7 @@ def build_card(plan: Plan, samples: int, steps: int, seconds: float) -> Card:
     """Say what a training made; the digest is filled in when the weights are written."""
     return Card(
         name="gliograde-simulated",
-        version="6",
+        version=plan.version,
         architecture="attention-vgg16",
         classes=CLASS_ORDER,
         input=INPUT,
@@ -132,14 +148,15 @@ def train(plan: Plan, folder: Path, executor: Executor) -> Card:
     torch.manual_seed(plan.seed)
     samples = Samples.join(
         [
-            draw_many(
+            samples
+            for draw in plan.patients
+            for samples in draw_many(
                 training_seeds(draw.seed, draw.cases),
                 SLICES_WITH_TUMOUR,
                 SLICES_WITHOUT_TUMOUR,
                 draw.hard,
                 executor,
             )
-            for draw in plan.patients
         ]
     )
     _log.info(
@@ -157,15 +174,23 @@ def train(plan: Plan, folder: Path, executor: Executor) -> Card:
     return save_checkpoint(folder, network, build_card(plan, len(samples.labels), steps, seconds))
 
 
-def main() -> None:
+def _draw(text: str) -> Draw:
+    try:
+        return Draw.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def main(words: Sequence[str] | None = None) -> None:
     """Read the plan from the command line and train."""
     parser = argparse.ArgumentParser(
         prog="python -m model.training.train", description="Train on simulated patients."
     )
     parser.add_argument("--out", type=Path, required=True, help="folder the checkpoint is written to")
+    parser.add_argument("--version", required=True, help="what the checkpoint is called, such as 8")
     parser.add_argument(
         "--patients",
-        type=Draw.parse,
+        type=_draw,
         nargs="+",
         default=[Draw(1, 160)],
         metavar="SEED:CASES[:HARD]",
@@ -176,11 +201,19 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="checkpoint to go on from (default: ImageNet)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--processes", type=int, default=2, help="processes that simulate")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    plan = Plan(
-        tuple(arguments.patients), arguments.epochs, arguments.minutes, arguments.start, arguments.device
-    )
+    try:
+        plan = Plan(
+            arguments.version,
+            tuple(arguments.patients),
+            arguments.epochs,
+            arguments.minutes,
+            arguments.start,
+            arguments.device,
+        )
+    except ValueError as error:
+        parser.error(str(error))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, context, torch.set_num_threads, (1,)) as executor:
         train(plan, arguments.out, executor)
