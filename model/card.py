@@ -168,7 +168,7 @@ class Card(_Frozen):
 
 def default_checkpoint_folder() -> Path:
     """Give the folder of the checkpoint that ships with the package."""
-    return Path(__file__).parent / "checkpoints" / "simulated-v6"
+    return Path(__file__).parent / "checkpoints" / "simulated-v7"
 
 
 def read_card(folder: Path) -> Card:
