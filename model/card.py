@@ -14,6 +14,7 @@ from model.gates import NO_GATES_STATEMENT, Gates
 from model.grade import Contrast, Grade
 
 SCHEMA_VERSION: Final = 1
+VERSION = r"^[A-Za-z0-9.+-]{1,12}$"
 CARD_NAME = "card.json"
 WEIGHTS_NAME = "model.safetensors"
 PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"})
@@ -99,7 +100,7 @@ class Card(_Frozen):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str = Field(pattern=r"^[a-z0-9-]{1,32}$")
-    version: str = Field(pattern=r"^[A-Za-z0-9.+-]{1,12}$")
+    version: str = Field(pattern=VERSION)
     architecture: Literal["attention-vgg16", "attention-vgg16-bn"]
     classes: tuple[Grade, Grade] = Field(description="Grade of each logit, in order")
     input: InputDescription

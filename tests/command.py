@@ -8,7 +8,7 @@ import psutil
 
 
 def gliograde(*arguments, **environment):
-    """Run the command to its end; one that takes too long is asked to stop what it started, then to end."""
+    """Run the command to its end; one that takes too long ends with what it started."""
     words = [sys.executable, "-m", "worker.cli", *map(str, arguments)]
     with subprocess.Popen(
         words,
@@ -19,10 +19,18 @@ def gliograde(*arguments, **environment):
     ) as process:
         try:
             out, error = process.communicate(timeout=540)
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            raise
+        finally:
+            _end(process)
     return subprocess.CompletedProcess(words, process.returncode, out, error)
+
+
+def _end(process):
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.communicate(timeout=45)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def processes_naming(folder):

@@ -1,12 +1,14 @@
 """Training on simulated patients: ImageNet's blocks 1 and 2 kept, everything after them trained.
 
-`python -m model.training.train --out FOLDER` writes a checkpoint; `--start FOLDER` goes on from an earlier
-one instead of ImageNet. Then `python -m model.assessment.simulated` calibrates, sets gates and measures.
+`python -m model.training.train --version NAME --out FOLDER` writes a checkpoint; `--start FOLDER` goes on
+from an earlier one instead of ImageNet. Then `python -m model.assessment.simulated` calibrates, sets gates
+and measures.
 """
 
 import argparse
 import logging
 import multiprocessing
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -16,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 
-from model.card import Card, InputDescription, Training, read_card
+from model.card import VERSION, Card, InputDescription, Training, read_card
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.grade import Contrast
 from model.network import CLASS_ORDER, INPUT_SIZE, AttentionVGG16
@@ -73,7 +75,8 @@ class Draw(NamedTuple):
 class Plan:
     """What a training does; the same plan gives the same weights unless the time limit ends it early.
 
-    Raises ValueError where two draws have the same seed, for they would be the same patients.
+    Raises ValueError where two draws have the same seed, for they would be the same patients, and for a
+    version that no card may have.
     """
 
     version: str
@@ -87,7 +90,9 @@ class Plan:
     """Torch's name of what trains."""
 
     def __post_init__(self) -> None:
-        """Refuse the same patients twice."""
+        """Refuse what would only fail once the training is over, and the same patients twice."""
+        if not re.fullmatch(VERSION, self.version):
+            raise ValueError(f"version {self.version!r}: 1 to 12 letters, digits, dots, + or -")
         if len({draw.seed for draw in self.patients}) < len(self.patients):
             raise ValueError("patients of one seed are named twice: name each seed once")
 

@@ -38,11 +38,19 @@ def test_patients_that_no_plan_can_mean(text):
         Draw.parse(text)
 
 
-def test_a_refused_plan_says_why(capsys):
-    for patients, why in ((["7:0"], "or nobody"), (["7:200", "7:100"], "named twice")):
-        with pytest.raises(SystemExit):
-            main(["--out", "nowhere", "--version", "8", "--patients", *patients])
-        assert why in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("version", "patients", "why"),
+    [
+        ("8", ["7:0"], "or nobody"),
+        ("8", ["7:200", "7:100"], "named twice"),
+        ("8 beta", ["7:200"], "letters, digits"),
+        ("", ["7:200"], "letters, digits"),
+    ],
+)
+def test_a_refused_plan_says_why(version, patients, why, capsys):
+    with pytest.raises(SystemExit):
+        main(["--out", "nowhere", "--version", version, "--patients", *patients])
+    assert why in capsys.readouterr().err
 
 
 def test_some_of_the_test_patients():
@@ -76,10 +84,6 @@ def test_a_training_draws_what_its_plan_says(saved_checkpoint, tmp_path):
     plan = Plan("8", (Draw(7, 2), Draw(8, 1, 0.7)), epochs=1, minutes=5, start=saved_checkpoint)
     executor = Drawn()
     card = train(plan, tmp_path, executor)
-    assert [(seed, hard) for seed, *_, hard in executor.asked] == [
-        (7_000_000, 0.0),
-        (7_000_001, 0.0),
-        (8_000_000, 0.7),
-    ]
+    assert executor.asked == [(7_000_000, 12, 4, 0.0), (7_000_001, 12, 4, 0.0), (8_000_000, 12, 4, 0.7)]
     assert read_card(tmp_path) == card
     assert (card.version, card.training.samples, card.training.steps) == ("8", 3, 1)
