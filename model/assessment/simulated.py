@@ -39,9 +39,10 @@ from model.simulation.samples import (
 )
 from model.simulation.simulated_cohort import (
     TEST_HEAD,
+    TEST_SEEDS,
     TEST_SHA256,
     labels_in_space,
-    some_of_the_test_set,
+    some_of,
     validation_seeds,
 )
 from model.simulation.template import typical_to_atlas
@@ -134,7 +135,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        test = some_of_the_test_set(arguments.test, arguments.skip)
+        test = some_of(TEST_SEEDS, arguments.test, arguments.skip)
     except ValueError as error:
         parser.error(str(error))
     seeds = validation_seeds(arguments.seed, arguments.validation), test

@@ -40,18 +40,16 @@ def validation_seeds(seed: int, count: int) -> range:
     return range(start, start + count)
 
 
-def some_of_the_test_set(patients: int | None, skip: int = 0) -> range:
-    """Give the seeds of so many test patients after those passed over; None gives all that are left.
+def some_of(seeds: range, patients: int | None, skip: int = 0) -> range:
+    """Give the seeds of so many patients after those passed over; None gives all that are left.
 
     Raises ValueError where that names nobody, or more than there are.
     """
-    left = len(TEST_SEEDS) - skip
+    left = len(seeds) - skip
     asked = left if patients is None else patients
     if skip < 0 or not 1 <= asked <= left:
-        raise ValueError(
-            f"there are {len(TEST_SEEDS)} test patients: can't pass over {skip} and take {asked}"
-        )
-    return TEST_SEEDS[skip : skip + asked]
+        raise ValueError(f"there are {len(seeds)} patients: can't pass over {skip} and take {asked}")
+    return seeds[skip : skip + asked]
 
 
 def write_patient(seed: int, head: Head, folder: Path) -> Path:

@@ -7,7 +7,7 @@ from model.card import read_card
 from model.simulation.samples import Samples, draw_samples
 from model.simulation.simulated_cohort import (
     TEST_SEEDS,
-    some_of_the_test_set,
+    some_of,
     training_seeds,
     validation_seeds,
 )
@@ -54,15 +54,15 @@ def test_a_refused_plan_says_why(version, patients, why, capsys):
 
 
 def test_some_of_the_test_patients():
-    assert some_of_the_test_set(None) == TEST_SEEDS
-    assert some_of_the_test_set(None, 440) == TEST_SEEDS[440:]
-    assert some_of_the_test_set(140, 200) == range(TEST_SEEDS.start + 200, TEST_SEEDS.start + 340)
+    assert some_of(TEST_SEEDS, None) == TEST_SEEDS
+    assert some_of(TEST_SEEDS, None, 440) == TEST_SEEDS[440:]
+    assert some_of(TEST_SEEDS, 140, 200) == range(TEST_SEEDS.start + 200, TEST_SEEDS.start + 340)
 
 
 @pytest.mark.parametrize(("patients", "skip"), [(0, 0), (445, 0), (5, 440), (None, 444), (1, -1), (-1, 0)])
 def test_test_patients_that_there_are_not(patients, skip):
     with pytest.raises(ValueError, match="444"):
-        some_of_the_test_set(patients, skip)
+        some_of(TEST_SEEDS, patients, skip)
 
 
 class Drawn(Executor):

@@ -32,18 +32,22 @@ def simulate(
     read them. They are good for trying things out and say nothing about grading real patients.
     """
     from model.simulation.samples import grade_of  # noqa: PLC0415 - the command line starts without torch
-    from model.simulation.simulated_cohort import OWN_SEEDS, TEST_HEAD, TEST_SEEDS, write_patient  # noqa: PLC0415
+    from model.simulation.simulated_cohort import (  # noqa: PLC0415
+        OWN_SEEDS,
+        TEST_HEAD,
+        TEST_SEEDS,
+        some_of,
+        training_seeds,
+        write_patient,
+    )
     from model.simulation.template import Head  # noqa: PLC0415
 
     if test_set and dicom:
         raise typer.BadParameter("the test set is written as BraTS folders only", param_hint="--dicom")
-    known = len(TEST_SEEDS) if test_set else OWN_SEEDS
-    if skip + patients > known:
-        raise typer.BadParameter(
-            f"there are {known}, and {skip} are passed over: ask for fewer", param_hint="--patients"
-        )
-    first = TEST_SEEDS.start if test_set else seed * OWN_SEEDS
-    seeds = range(first + skip, first + skip + patients)
+    try:
+        seeds = some_of(TEST_SEEDS if test_set else training_seeds(seed, OWN_SEEDS), patients, skip)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--patients") from error
     head = TEST_HEAD if test_set else Head.MNI152
     written: list[Future[object]] = []
     with scanner_pool() as pool:
