@@ -48,7 +48,10 @@ def some_of(seeds: range, patients: int | None, skip: int = 0) -> range:
     left = len(seeds) - skip
     asked = left if patients is None else patients
     if skip < 0 or not 1 <= asked <= left:
-        raise ValueError(f"there are {len(seeds)} patients: can't pass over {skip} and take {asked}")
+        raise ValueError(
+            f"there are {len(seeds)} patients: can't pass over {skip} and take {asked}; "
+            "ask for at least one and for no more than are left"
+        )
     return seeds[skip : skip + asked]
 
 
