@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from dicom_node.results.colour import overlay_attention
 from dicom_node.results.drawing import (
     AMBER,
     BAR_COLUMNS,
@@ -26,7 +25,15 @@ from dicom_node.results.drawing import (
     lay_out,
     write_lines,
 )
-from dicom_node.results.report import ATTENTION_SENTENCE, CLASSES_SENTENCE, RESEARCH_SENTENCE, Report
+from dicom_node.results.pane import Pane
+from dicom_node.results.report import (
+    ATTENTION_SENTENCE,
+    CLASSES_SENTENCE,
+    EXTENT_SENTENCE,
+    HATCH_SENTENCE,
+    RESEARCH_SENTENCE,
+    Report,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,22 +62,20 @@ def split_page(page: npt.NDArray[np.uint8], source: tuple[int, int]) -> PagePart
     )
 
 
-def draw_page(
-    grey: npt.NDArray[np.uint8], attention: npt.NDArray[np.float32], edges: Edges, place: str, report: Report
-) -> npt.NDArray[np.uint8]:
-    """Draw an RGB page of shape (row, column, 3) whose top-left pixel is that of `grey`.
+def draw_page(pane: Pane, edges: Edges, place: str, report: Report) -> npt.NDArray[np.uint8]:
+    """Draw an RGB page of shape (row, column, 3) whose top-left pixel is that of `pane`.
 
-    `grey` and `attention` (0-1) share the shape (row, column). Left the overlay, right of it the plain
-    slice, then the colour bar; the words stand below, so that they hide no anatomy.
+    Left the overlay, right of it the plain slice, then the colour bar; the words stand below, so that they
+    hide no anatomy.
     """
-    rows, columns = grey.shape
+    rows, columns = pane.grey.shape
     right = columns + GAP
     width = right + columns + BAR_COLUMNS
     words = _lay_out(report, place, width - 2 * MARGIN)
     height = rows + 2 * MARGIN + sum(line.height for line in words)
     page = np.zeros((height, width, 3), dtype=np.uint8)
-    page[:rows, :columns] = overlay_attention(grey, attention)
-    page[:rows, right : right + columns] = grey[..., None]
+    page[:rows, :columns] = pane.overlay
+    page[:rows, right : right + columns] = pane.grey[..., None]
     image = Image.fromarray(page)
     draw = ImageDraw.Draw(image)
     for left in (0, right):
@@ -87,7 +92,8 @@ def _lay_out(report: Report, place: str, width: int) -> list[Line]:
         *research,
         (report.algorithm.training_statement, TEXT_SIZE, AMBER),
         (place, TEXT_SIZE, WHITE),
-        (f"{ATTENTION_SENTENCE} {CLASSES_SENTENCE}", TEXT_SIZE, GREY),
+        (f"{ATTENTION_SENTENCE} {EXTENT_SENTENCE} {HATCH_SENTENCE}", TEXT_SIZE, GREY),
+        (CLASSES_SENTENCE, TEXT_SIZE, GREY),
         (report.algorithm.short_text, TEXT_SIZE, GREY),
     ]
     return lay_out(paragraphs, width)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from dicom_node.results.colour import overlay_attention
@@ -20,6 +21,7 @@ BAR_COLUMNS = 84
 TEXT_SIZE, HEADLINE_SIZE = 16, 22
 _BAR_GREY = 96
 _LINE_SPACING = 1.3
+_HATCH_PERIOD, _HATCH_WIDTH, _HATCH_OPACITY = 28, 2, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,16 @@ def draw_bar(image: Image.Image, corner: tuple[int, int], rows: int) -> None:
     for value in (0.0, 0.25, 0.5, 0.75, 1.0):
         down = bottom - 1 - value * (bottom - 1 - top)
         draw.text((left + MARGIN + 26, down), f"{value:g}", font=font, fill=WHITE, anchor="lm")
+
+
+def hatch(picture: npt.NDArray[np.uint8], where: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Draw thin diagonal lines over the part of an RGB picture (row, column, 3) that `where` marks."""
+    diagonals = np.add.outer(*map(np.arange, where.shape))
+    lines = where & (diagonals % _HATCH_PERIOD < _HATCH_WIDTH)
+    hatched = picture.copy()
+    inked = picture[lines] * (1 - _HATCH_OPACITY) + np.array(GREY) * _HATCH_OPACITY
+    hatched[lines] = np.rint(inked)
+    return hatched
 
 
 def _wrap(words: str, font: Font, width: int) -> list[str]:

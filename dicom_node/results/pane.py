@@ -8,7 +8,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from dicom_node.reading.frames import Frame, decode_frame, orientation_letters
-from dicom_node.results.drawing import Edges
+from dicom_node.results.colour import overlay_attention
+from dicom_node.results.drawing import Edges, hatch
 from model.space.volume import Volume
 
 _WINDOW_PERCENTILES = (2.0, 99.8)
@@ -27,11 +28,20 @@ class Window:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pane:
-    """`grey` and `attention` (0-1) of shape (row, column); `affine` maps these to RAS+ millimetres."""
+    """`grey`, `attention` (0-1) and `seen`, each (row, column); `affine` maps these to RAS+ millimetres.
+
+    `seen` is whether the network was shown that place: none of its slices may lie there.
+    """
 
     grey: npt.NDArray[np.uint8]
     attention: npt.NDArray[np.float32]
+    seen: npt.NDArray[np.bool_]
     affine: npt.NDArray[np.float64]
+
+    @property
+    def overlay(self) -> npt.NDArray[np.uint8]:
+        """The anatomy under its attention, hatched where it wasn't seen: RGB (row, column, 3)."""
+        return hatch(overlay_attention(self.grey, self.attention), ~self.seen)
 
 
 def choose_window(frames: Sequence[Frame]) -> Window:
@@ -50,10 +60,14 @@ def choose_window(frames: Sequence[Frame]) -> Window:
 
 
 def make_pane(frame: Frame, attention: Volume, window: Window, scale: int) -> Pane:
-    """Magnify the frame by a whole number and sample its attention there; raises FrameDecodeError."""
+    """Magnify the frame by a whole number and sample its attention there; raises FrameDecodeError.
+
+    The first axis of `attention` goes through the slices that the network was shown.
+    """
     affine = _magnify(frame.affine, scale)
     grey = _grey(decode_frame(frame), window, scale)
-    return Pane(grey, _sample(attention, (grey.shape[0], grey.shape[1]), affine), affine)
+    shape = (grey.shape[0], grey.shape[1])
+    return Pane(grey, _sample(attention, shape, affine), _seen(attention, shape, affine), affine)
 
 
 def sample_attention(frame: Frame, attention: Volume) -> npt.NDArray[np.float32]:
@@ -112,6 +126,16 @@ def _sample(
 ) -> npt.NDArray[np.float32]:
     plane = attention.resample((*shape, 1), affine).array[..., 0]
     return np.clip(plane, 0.0, 1.0)
+
+
+def _seen(
+    attention: Volume, shape: tuple[int, int], affine: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Whether each place lies between the first and the last slice, where `_sample` finds attention."""
+    down, across, _, first = np.round((np.linalg.inv(attention.affine) @ affine)[0], 9)
+    rows, columns = np.indices(shape, sparse=True)
+    level = first + down * rows + across * columns
+    return np.asarray((level >= 0) & (level <= len(attention.array) - 1))
 
 
 def _grey(pixels: npt.NDArray[np.float32], window: Window, scale: int) -> npt.NDArray[np.uint8]:

@@ -18,6 +18,11 @@ CLASSES_SENTENCE = (
 ATTENTION_SENTENCE = (
     "Attention is where the network looked, on a fixed scale 0-1; it is not an outline of the tumour."
 )
+EXTENT_SENTENCE = (
+    "The network is shown 56 slices, 1 mm apart, about 63 % of the brain: of a tumour above or below them it "
+    "says nothing."
+)
+HATCH_SENTENCE = "What is hatched was not shown to the network."
 NOT_GRADED_WORDS = "NOT GRADED"
 NOT_GRADED_SENTENCE = "No image was assessed: this says nothing of whether there is a tumour, or which."
 _GRADE_WORDS = {Grade.HGG: "HIGH-GRADE GLIOMA (HGG)", Grade.LGG: "LOW-GRADE GLIOMA (LGG)"}
@@ -250,8 +255,8 @@ class Report(Statement):
     def comments(self) -> tuple[str, ...]:
         """The report's opening sentences, the most important first."""
         why = (self.judgement.sentence,) if self.judgement.sentence else ()
-        said = (self.headline, *why, CLASSES_SENTENCE, self.algorithm.training_statement)
-        return (*self.research_comments, *said, *self.algorithm.limits)
+        limits = (EXTENT_SENTENCE, CLASSES_SENTENCE, self.algorithm.training_statement)
+        return (*self.research_comments, self.headline, *why, *limits, *self.algorithm.limits)
 
     @property
     def algorithm_parameters(self) -> tuple[str, ...]:

@@ -59,16 +59,19 @@ def build_attention_images(
 ) -> tuple[AttentionImage, ...]:
     """Build Secondary Captures of the most attended frames of `reference`, in spatial order.
 
-    `attention` lies anywhere in RAS+ space and is sampled trilinearly; outside it there is none. Grey
-    values are windowed once over the series. `scores` are those of `score_frames`, where they are known.
-    Raises FrameGeometryError, FrameDecodeError, and EvidenceError
-    where `reference` is no part of the evidence.
+    `attention` lies anywhere in RAS+ space and is sampled trilinearly; outside it there is none, and what
+    lies before or behind its first axis, the slices that the network was shown, is hatched. Frames with
+    no attention at all follow the nearer they lie to the most attended one. Grey values are windowed once
+    over the series. `scores` are those of `score_frames`, where they are known. Raises FrameGeometryError,
+    FrameDecodeError, and EvidenceError where `reference` is no part of the evidence.
     """
     frames = read_frames(reference)
     _require_evidence(frames, evidence)
     if scores is None:
         scores = score_frames(reference, attention)
-    chosen = sorted(sorted(range(len(frames)), key=lambda i: (-scores[i], i))[:maximum_images])
+    most = max(range(len(frames)), key=scores.__getitem__)
+    by_attention = sorted(range(len(frames)), key=lambda i: (-scores[i], abs(i - most), i))
+    chosen = sorted(by_attention[:maximum_images])
     window = choose_window(frames)
     builder = CaptureBuilder(report, evidence)
     images = []
@@ -76,7 +79,7 @@ def build_attention_images(
         frame = frames[index]
         pane = make_pane(frame, attention, window, _scale(frame))
         place = f"{CONTRAST_WORDS[Contrast.T1CE]}, {place_of(frame)}; slice {page_number} of {len(chosen)}"
-        page = draw_page(pane.grey, pane.attention, edges_of(frame), place, report)
+        page = draw_page(pane, edges_of(frame), place, report)
         dataset = builder.build(frame, pane.affine, page, SUMMARY_NUMBER + page_number)
         images.append(AttentionImage(dataset, frame, scores[index]))
     return tuple(images)

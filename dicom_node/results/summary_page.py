@@ -11,7 +11,6 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from dicom_node.reading.frames import Frame
-from dicom_node.results.colour import overlay_attention
 from dicom_node.results.drawing import (
     AMBER,
     BAR_COLUMNS,
@@ -31,6 +30,8 @@ from dicom_node.results.report import (
     ATTENTION_SENTENCE,
     CLASSES_SENTENCE,
     CONTRAST_WORDS,
+    EXTENT_SENTENCE,
+    HATCH_SENTENCE,
     RESEARCH_SENTENCE,
     Report,
 )
@@ -72,7 +73,8 @@ def draw_summary(panes: Sequence[SummaryPane], report: Report) -> npt.NDArray[np
         [
             (report.algorithm.training_statement, TEXT_SIZE, AMBER),
             *((f"Taken as {role.short_text}", TEXT_SIZE, WHITE) for role in report.roles),
-            (f"{ATTENTION_SENTENCE} {CLASSES_SENTENCE}", TEXT_SIZE, GREY),
+            (f"{ATTENTION_SENTENCE} {EXTENT_SENTENCE} {HATCH_SENTENCE}", TEXT_SIZE, GREY),
+            (CLASSES_SENTENCE, TEXT_SIZE, GREY),
             (report.algorithm.short_text, TEXT_SIZE, GREY),
         ],
         width - 2 * MARGIN,
@@ -126,7 +128,7 @@ def _draw_pane(image: Image.Image, shown: SummaryPane, corner: tuple[int, int]) 
     write_lines(draw, titles, left, top - _TITLE_ROWS)
     grey = np.repeat(shown.pane.grey[..., None], 3, axis=-1)
     columns, rows = _fit(shown.frame)
-    for picture in (overlay_attention(shown.pane.grey, shown.pane.attention), grey):
+    for picture in (shown.pane.overlay, grey):
         place = (left + (_BOX - columns) // 2, top + (_BOX - rows) // 2)
         image.paste(Image.fromarray(picture).resize((columns, rows), Image.Resampling.LANCZOS), place)
         draw_edges(draw, edges_of(shown.frame), place, (columns, rows))

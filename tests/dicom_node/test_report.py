@@ -7,6 +7,8 @@ from pydicom import Dataset
 
 from dicom_node.results.report import RESEARCH_SENTENCE
 from model.grade import Contrast, Grade
+from model.space.atlas import load_atlas
+from model.space.stack import SLICES
 from tests.dicom_node.result_samples import make_report
 
 
@@ -32,6 +34,14 @@ def test_comments_open_with_research_and_name_the_training():
     assert report.comments[0] == RESEARCH_SENTENCE
     assert report.algorithm.training_statement in report.comments
     assert RESEARCH_SENTENCE not in make_report(research_use_only=False).comments
+
+
+def test_comments_say_how_much_of_the_brain_the_network_is_shown():
+    (sentence,) = [text for text in make_report().comments if "is shown" in text]
+    brain = load_atlas().array > 0
+    assert f"{len(SLICES)} slices" in sentence
+    assert f"{SLICES.step} mm apart" in sentence
+    assert f"{brain[..., SLICES.start : SLICES.stop].sum() / brain.sum():.0%}".replace("%", " %") in sentence
 
 
 def test_parameters_name_threshold_and_every_series_taken():

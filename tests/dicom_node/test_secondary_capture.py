@@ -9,6 +9,7 @@ from dicom_node.reading.evidence import EvidenceError, build_evidence
 from dicom_node.reading.frames import decode_frame, read_frames
 from dicom_node.results.part10 import write_bytes
 from dicom_node.results.secondary_capture import build_attention_images
+from model.space.volume import Volume
 from tests.dicom_node.result_samples import (
     AXIAL,
     COLUMNS,
@@ -93,6 +94,35 @@ def test_the_most_attended_slices_come_in_spatial_order(reference):
     assert [image.dataset.InstanceNumber for image in images] == [2, 3]
     assert images[0].attention < images[1].attention
     assert all(0 <= image.attention <= 1 for image in images)
+
+
+def shown_from(reference, first):
+    """Attention everywhere on a grid whose first slice is the middle of a frame, the rest of it above."""
+    frame = read_frames(reference)[first]
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([frame.normal, 100 * frame.affine[:3, 0], 100 * frame.affine[:3, 1]], axis=1)
+    affine[:3, 3] = frame.centre - affine[:3, 1] - affine[:3, 2]
+    return Volume(np.ones((100, 3, 3), np.float32), affine)
+
+
+def test_frames_that_the_network_was_not_shown_are_hatched_and_no_others(reference):
+    images = build(reference, shown_from(reference, 2))
+    hatched = []
+    for image in images:
+        pixels = image.dataset.pixel_array[20 : ROWS * SCALE - 20].astype(int)
+        overlay = pixels[:, 20 : COLUMNS * SCALE - 20]
+        plain = pixels[:, COLUMNS * SCALE + 24 + 20 : 2 * COLUMNS * SCALE + 24 - 20]
+        changed = (overlay != plain).any(axis=-1).mean()
+        coloured = (np.ptp(overlay, axis=-1) > 0).mean()
+        assert changed > 0
+        hatched.append(coloured == 0)
+    assert hatched == [True, True, False, False]
+
+
+def test_without_attention_the_nearest_to_the_most_attended_follow(reference):
+    images = build(reference, shown_from(reference, 3), maximum_images=3)
+    frames = read_frames(reference)
+    assert [image.frame.reference for image in images] == [frame.reference for frame in frames[1:]]
 
 
 def test_the_object_joins_the_study_and_names_its_sources(reference):

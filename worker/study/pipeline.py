@@ -34,7 +34,7 @@ from worker.study.confirming import Checks, check_contrasts
 if TYPE_CHECKING:
     from model.predict import Prediction, Predictor
 
-PIPELINE_VERSION = "5"
+PIPELINE_VERSION = "6"
 """Part of a result's identity: raise it when a change here can change a grade or a report."""
 
 ChosenFiles = Mapping[Contrast, Sequence[Path]]

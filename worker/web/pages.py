@@ -8,7 +8,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from dicom_node.results.report import ATTENTION_SENTENCE, RESEARCH_SENTENCE
+from dicom_node.results.report import ATTENTION_SENTENCE, HATCH_SENTENCE, RESEARCH_SENTENCE
 from model.card import SIMULATED_STATEMENT
 from worker.records.user_role import UserRole
 from worker.version import VERSION
@@ -39,7 +39,7 @@ _environment.globals |= {
     "version": VERSION,
     "research": RESEARCH_SENTENCE,
     "simulated_statement": SIMULATED_STATEMENT,
-    "attention_sentence": ATTENTION_SENTENCE,
+    "attention_sentence": f"{ATTENTION_SENTENCE} {HATCH_SENTENCE}",
 }
 
 
