@@ -13,8 +13,8 @@ import numpy as np
 
 from model.cohorts.brats import NO_TUMOUR_FOLDER
 from model.grade import Contrast
-from model.simulation.samples import grade_of
-from model.simulation.simulate import Parameters, describe_patient, simulate_case
+from model.simulation.samples import grade_of, simulate_in_space
+from model.simulation.simulate import Parameters, describe_patient
 from model.simulation.template import Head, typical_to_atlas
 from model.space.atlas import BRATS_AFFINE, BRATS_SHAPE
 from model.space.volume import Volume, save_volume
@@ -58,18 +58,20 @@ def some_of(seeds: range, patients: int | None, skip: int = 0) -> range:
 def write_patient(seed: int, head: Head, folder: Path) -> Path:
     """Simulate the patient of this seed, with the grade that the seed has, and write BraTS's five files.
 
-    Gives the patient's own folder: `folder`/HGG, LGG or NONE/`name`.
+    They are stripped in BraTS space, as BraTS's are: a file's edge is the brain's, not a mixture with what
+    was beside it. Gives the patient's own folder: `folder`/HGG, LGG or NONE/`name`.
     """
     grade = grade_of(seed)
-    case = simulate_case(seed, grade, brain_only=True, head=head)
+    case, placed = simulate_in_space(seed, head)
     name = f"Sim_{head.value}_{seed:09d}"
     place = folder / (grade.value if grade else NO_TUMOUR_FOLDER) / name
     place.mkdir(parents=True, exist_ok=True)
     to_atlas = typical_to_atlas()
-    images = {word: case.volumes[contrast] for contrast, word in _NAMES.items()} | {"t1": case.native_t1}
-    for word, volume in images.items():
-        moved = volume.moved(to_atlas).resample(BRATS_SHAPE, BRATS_AFFINE)
-        save_volume(Volume(np.rint(moved.array), BRATS_AFFINE), place / f"{name}_{word}.nii.gz")
+    plain = case.native_t1.moved(to_atlas).resample(BRATS_SHAPE, BRATS_AFFINE).array
+    images = {word: placed.arrays[contrast] for contrast, word in _NAMES.items()} | {"t1": plain}
+    for word, array in images.items():
+        stripped = np.where(placed.mask & np.isfinite(array), np.rint(array), np.float32(0))
+        save_volume(Volume(stripped, BRATS_AFFINE), place / f"{name}_{word}.nii.gz")
     labels = labels_in_space(case.segmentation.moved(to_atlas))
     save_volume(Volume(labels, BRATS_AFFINE), place / f"{name}_seg.nii.gz")
     (place / "parameters.json").write_text(json.dumps(dict(case.parameters), indent=1))

@@ -6,7 +6,7 @@ import pytest
 
 from model.cohorts.brats import enhancing_ml, load_labels, load_patient, read_cohort, read_patients, tumour_on
 from model.grade import Grade
-from model.simulation.samples import grade_of
+from model.simulation.samples import grade_of, simulated_patient
 from model.simulation.simulate import Parameters
 from model.simulation.simulated_cohort import (
     TEST_SEEDS,
@@ -42,6 +42,16 @@ def test_a_simulated_patient_is_read_as_one_of_brats(cohort):
     assert not stack.array[~stack.mask[:, None].repeat(3, axis=1)].any()
     flair = stack.array[:, 0]
     assert np.median(flair[tumour]) > np.median(flair[stack.mask & ~tumour])
+
+
+def test_read_from_files_a_patient_looks_as_it_did_when_it_was_drawn(cohort):
+    """Else the gates, which know drawn patients, keep back those that were written."""
+    folder, _ = cohort
+    (patient,) = read_patients(folder)
+    read, drawn = load_patient(patient).stack, simulated_patient(21, Head.SRI24).stack
+    assert np.array_equal(read.mask, drawn.mask)
+    # a file holds whole numbers
+    assert np.abs(read.array - drawn.array).max() < 0.1
 
 
 def test_a_patient_without_tumour_lies_apart_and_has_no_grade(cohort):
