@@ -155,7 +155,7 @@ class Settings(NodeSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs")
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         default="fp32",
-        description="How the GPU multiplies; a CPU knows bf16 where it has instructions for it, and else fp32",
+        description="How the GPU multiplies; a CPU knows bf16 where it has instructions for it, else fp32",
     )
     grade_together: int | None = Field(
         default=None,
