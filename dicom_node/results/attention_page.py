@@ -27,10 +27,8 @@ from dicom_node.results.drawing import (
 )
 from dicom_node.results.pane import Pane
 from dicom_node.results.report import (
-    ATTENTION_SENTENCE,
     CLASSES_SENTENCE,
-    EXTENT_SENTENCE,
-    HATCH_SENTENCE,
+    PICTURE_SENTENCES,
     RESEARCH_SENTENCE,
     Report,
 )
@@ -92,7 +90,7 @@ def _lay_out(report: Report, place: str, width: int) -> list[Line]:
         *research,
         (report.algorithm.training_statement, TEXT_SIZE, AMBER),
         (place, TEXT_SIZE, WHITE),
-        (f"{ATTENTION_SENTENCE} {EXTENT_SENTENCE} {HATCH_SENTENCE}", TEXT_SIZE, GREY),
+        (PICTURE_SENTENCES, TEXT_SIZE, GREY),
         (CLASSES_SENTENCE, TEXT_SIZE, GREY),
         (report.algorithm.short_text, TEXT_SIZE, GREY),
     ]

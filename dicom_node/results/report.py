@@ -23,6 +23,8 @@ EXTENT_SENTENCE = (
     "says nothing."
 )
 HATCH_SENTENCE = "What is hatched was not shown to the network."
+PICTURE_SENTENCES = f"{ATTENTION_SENTENCE} {EXTENT_SENTENCE} {HATCH_SENTENCE}"
+"""What stands below every picture of attention."""
 NOT_GRADED_WORDS = "NOT GRADED"
 NOT_GRADED_SENTENCE = "No image was assessed: this says nothing of whether there is a tumour, or which."
 _GRADE_WORDS = {Grade.HGG: "HIGH-GRADE GLIOMA (HGG)", Grade.LGG: "LOW-GRADE GLIOMA (LGG)"}

@@ -69,7 +69,7 @@ def build_attention_images(
     _require_evidence(frames, evidence)
     if scores is None:
         scores = score_frames(reference, attention)
-    most = max(range(len(frames)), key=scores.__getitem__)
+    most = _most_attended(scores)
     by_attention = sorted(range(len(frames)), key=lambda i: (-scores[i], abs(i - most), i))
     chosen = sorted(by_attention[:maximum_images])
     window = choose_window(frames)
@@ -104,7 +104,7 @@ def build_summary_image(
     reference = attention[Contrast.T1CE]
     if scores is None:
         scores = score_frames(series[Contrast.T1CE], reference)
-    most = frames[Contrast.T1CE][max(range(len(scores)), key=scores.__getitem__)]
+    most = frames[Contrast.T1CE][_most_attended(scores)]
     voxel = reference.index_of(attention_centre(most, reference))
     panes = []
     for contrast in Contrast:
@@ -122,6 +122,10 @@ def _require_evidence(frames: Sequence[Frame], evidence: Evidence) -> None:
     known = {instance.sop_instance_uid for instance in evidence.instances}
     if any(frame.reference.sop_instance_uid not in known for frame in frames):
         raise EvidenceError("a frame to be shown is no part of the evidence")
+
+
+def _most_attended(scores: Sequence[float]) -> int:
+    return max(range(len(scores)), key=scores.__getitem__)
 
 
 def _scale(frame: Frame) -> int:

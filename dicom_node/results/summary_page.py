@@ -27,11 +27,9 @@ from dicom_node.results.drawing import (
 )
 from dicom_node.results.pane import Pane, edges_of, place_of
 from dicom_node.results.report import (
-    ATTENTION_SENTENCE,
     CLASSES_SENTENCE,
     CONTRAST_WORDS,
-    EXTENT_SENTENCE,
-    HATCH_SENTENCE,
+    PICTURE_SENTENCES,
     RESEARCH_SENTENCE,
     Report,
 )
@@ -73,7 +71,7 @@ def draw_summary(panes: Sequence[SummaryPane], report: Report) -> npt.NDArray[np
         [
             (report.algorithm.training_statement, TEXT_SIZE, AMBER),
             *((f"Taken as {role.short_text}", TEXT_SIZE, WHITE) for role in report.roles),
-            (f"{ATTENTION_SENTENCE} {EXTENT_SENTENCE} {HATCH_SENTENCE}", TEXT_SIZE, GREY),
+            (PICTURE_SENTENCES, TEXT_SIZE, GREY),
             (CLASSES_SENTENCE, TEXT_SIZE, GREY),
             (report.algorithm.short_text, TEXT_SIZE, GREY),
         ],

@@ -105,7 +105,7 @@ def shown_from(reference, first):
     return Volume(np.ones((100, 3, 3), np.float32), affine)
 
 
-def test_frames_that_the_network_was_not_shown_are_hatched_and_no_others(reference):
+def test_frames_that_the_network_was_not_shown_are_hatched_and_the_others_coloured(reference):
     images = build(reference, shown_from(reference, 2))
     hatched = []
     for image in images:
