@@ -8,14 +8,6 @@ from hypothesis import settings
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-# Once a process has used AMX, the frame of a signal holds its tiles, and the loader saves them again to
-# resolve a symbol there: too much for the stack on which faulthandler has handlers run, and SIGCHLD ends a
-# worker without a word. Workers bind all symbols at their start.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.pop("LD_BIND_NOW", None)
-else:
-    os.environ["LD_BIND_NOW"] = "1"
-
 REAL_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 

@@ -64,3 +64,21 @@ def test_nothing_is_reported_to_anyone():
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "quiet"
+
+
+def test_a_signal_is_handled_after_networks_that_overlapped_are_gone():
+    program = """
+        import os, signal
+        from model.cpu_network import CpuNetwork
+        from model.network import AttentionVGG16
+        signal.signal(signal.SIGTERM, lambda *_: print("handled", flush=True))
+        network = AttentionVGG16(batch_norm=False).eval()
+        first, second = CpuNetwork(network, 1), CpuNetwork(network, 1)
+        del first
+        del second
+        os.kill(os.getpid(), signal.SIGTERM)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
