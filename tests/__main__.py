@@ -11,7 +11,8 @@ CHECKS = (
     ("ruff", "format", "--check", "."),
     ("mypy",),
     ("lint-imports",),
-    ("pytest", "--numprocesses=auto", "--dist=loadfile"),
+    # with another in the place of a worker that died, xdist may wait for ever (its issue 1378)
+    ("pytest", "--numprocesses=auto", "--dist=loadfile", "--max-worker-restart=0"),
 )
 
 
