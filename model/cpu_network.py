@@ -47,11 +47,11 @@ class CpuNetwork:
 
 @cache
 def _core() -> ov.Core:
-    """One for the process, whose first use was in a thread of its own.
+    """One for the process, its CPU plugin loaded in a thread of its own.
 
-    There OpenVINO's CPU plugin gives the thread that asks first a stack for signals, and takes it away when
-    the plugin goes: with two of them, not the one in force. The next signal that Python handles then ends
-    the process.
+    A plugin gives the thread that loads it a stack for signals, and unmaps it when it goes. Of two plugins
+    the last to go puts back the other's, which is unmapped by then: the next signal that Python handles
+    ends the process.
     """
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(_with_plugin).result()
