@@ -6,7 +6,6 @@ written to disk. What it gains is measured by benchmarks/inference.py.
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import numpy as np
 import torch
@@ -45,21 +44,16 @@ class CpuNetwork:
         return NetworkOutput(*(torch.from_numpy(answers[index].copy()) for index in range(3)))
 
 
-@cache
 def _core() -> ov.Core:
-    """One for the process, its CPU plugin loaded in a thread of its own.
+    """A core with its CPU plugin loaded in a thread of its own.
 
-    A plugin gives the thread that loads it a stack for signals, and unmaps it when it goes. Of two plugins
-    the last to go puts back the other's, which is unmapped by then: the next signal that Python handles
-    ends the process.
+    A plugin gives the thread that loads it a stack for signals, and unmaps it when it goes. Of two in one
+    thread the last to go puts back the other's, which is unmapped by then: the next signal that Python
+    handles ends the process.
     """
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_with_plugin).result()
-
-
-def _with_plugin() -> ov.Core:
     core = ov.Core()
-    core.get_versions("CPU")
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(core.get_versions, "CPU").result()
     return core
 
 

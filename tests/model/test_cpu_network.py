@@ -82,3 +82,23 @@ def test_a_signal_is_handled_after_networks_that_overlapped_are_gone():
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
+def test_a_process_forked_from_one_that_graded_grades():
+    program = """
+        import os, signal, torch
+        from model.cpu_network import CpuNetwork
+        from model.network import AttentionVGG16
+        network, slices = AttentionVGG16(batch_norm=False).eval(), torch.zeros(1, 3, 224, 224)
+        compiled = CpuNetwork(network, 1)
+        before = compiled(slices)
+        if os.fork() == 0:
+            signal.alarm(120)
+            after = CpuNetwork(network, 1)(slices)
+            os._exit(not torch.equal(before.logits, after.logits))
+        assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
